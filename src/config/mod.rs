@@ -1,0 +1,230 @@
+//! The configuration: one TOML file, each key of which an environment variable can override.
+//!
+//! A [`Config`] that exists has been checked as a whole: it is built from the file's text, the
+//! environment and the files that it names, or else every fault of them is told in one run.
+//! `check` and `serve` come through the same [`load`], so that they refuse the same faults in the
+//! same words.
+
+mod document;
+mod fault;
+mod sections;
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use http::uri::{Authority, Scheme};
+use jsonwebtoken::Algorithm;
+use rustls::RootCertStore;
+
+pub use self::document::VARIABLE_PREFIX;
+pub use self::fault::{Fault, Faults, Place};
+use crate::credential::Source;
+use crate::policy::Roles;
+
+/// Everything that the gateway is told.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `[listen]`
+    pub listen: Listen,
+    /// `[[issuers]]`, at least one, no issuer twice.
+    pub issuers: Vec<Issuer>,
+    /// `[roles.NAME]`
+    pub roles: Roles,
+    /// `[upstream]`
+    pub upstream: Upstream,
+    /// `[credential]`
+    pub credential: Credential,
+    /// `[audit]`
+    pub audit: Audit,
+    /// `[limits]`
+    pub limits: Limits,
+    /// `[drain]`
+    pub drain: Drain,
+}
+
+/// Where the gateway listens.
+#[derive(Debug, Clone)]
+pub struct Listen {
+    /// The address of the API.
+    pub api: SocketAddr,
+    /// The address of `/metrics`, `/readyz` and their like.
+    pub admin: SocketAddr,
+    /// Certificate and key of the API listener, ready for use; plain text without.
+    pub tls: Option<Arc<rustls::ServerConfig>>,
+}
+
+/// An identity provider whose tokens are accepted.
+#[derive(Debug, Clone)]
+pub struct Issuer {
+    /// Compared with `iss` as an exact string (RFC 9068, section 4).
+    pub issuer: String,
+    /// A token must be meant for one of these (`aud`).
+    pub audiences: Vec<String>,
+    /// Where its keys come from.
+    pub jwks: Jwks,
+    /// The signature algorithms that are accepted; never a symmetric one.
+    pub algorithms: Vec<Algorithm>,
+    /// Where the roles stand in the claims: a claim, a dotted path or an RFC 6901 pointer.
+    pub roles_claim: String,
+    /// How far this clock and the issuer's may differ.
+    pub leeway: Duration,
+}
+
+/// Where an issuer's JSON Web Key Set (RFC 7517) comes from.
+#[derive(Debug, Clone)]
+pub enum Jwks {
+    /// A file.
+    File(PathBuf),
+    /// An HTTP or HTTPS URL.
+    Url {
+        /// The URL.
+        url: Uri,
+        /// Whom to trust for it; the system's roots without.
+        ca: Option<Arc<RootCertStore>>,
+    },
+}
+
+/// The CMS.
+#[derive(Debug, Clone)]
+pub struct Upstream {
+    /// `http` or `https`.
+    pub scheme: Scheme,
+    /// Host and port.
+    pub authority: Authority,
+    /// Whom to trust for it; the system's roots without.
+    pub ca: Option<Arc<RootCertStore>>,
+    /// For a TCP connection and its TLS handshake together.
+    pub connect_timeout: Duration,
+    /// From the request to the last byte of its answer.
+    pub response_timeout: Duration,
+    /// When to stop asking a CMS that fails.
+    pub breaker: Breaker,
+}
+
+/// When the circuit breaker opens and for how long.
+#[derive(Debug, Clone, Copy)]
+pub struct Breaker {
+    /// How many exchanges within ten seconds must have failed.
+    pub failures: u32,
+    /// And which share of all exchanges within them, in percent.
+    pub share: u32,
+    /// How long it stays open before one exchange is let through to try.
+    pub open: Duration,
+}
+
+/// The CMS's user name and password.
+#[derive(Debug, Clone)]
+pub struct Credential {
+    /// Where they are kept.
+    pub source: Source,
+    /// How often the source is read anew.
+    pub refresh: Duration,
+}
+
+/// The audit trail.
+#[derive(Debug, Clone)]
+pub struct Audit {
+    /// The folder of the trail's segments.
+    pub directory: PathBuf,
+    /// The key that signs checkpoints.
+    pub signing_key: Option<PathBuf>,
+    /// What must have happened before a record counts as written.
+    pub durability: Durability,
+    /// The name of this gateway in its records; the host's name without.
+    pub instance: String,
+}
+
+/// What must have happened before a record counts as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Durability {
+    /// `fdatasync` has returned: it survives a power cut.
+    Fsync,
+    /// The operating system has it: it survives the end of the process.
+    Write,
+}
+
+/// The bounds of what is taken from outside.
+#[derive(Debug, Clone)]
+pub struct Limits {
+    /// Bytes of a request's line and headers together.
+    pub head: usize,
+    /// Headers of a request.
+    pub headers: usize,
+    /// Bytes of a request's body.
+    pub body: usize,
+    /// Users in one change, both lists together.
+    pub users: usize,
+    /// Requests that are worked on at the same time.
+    pub in_flight: usize,
+    /// Connections that are open at the same time.
+    pub connections: usize,
+    /// How long a request's head may take.
+    pub head_timeout: Duration,
+    /// How long a request's body may take.
+    pub body_timeout: Duration,
+    /// How many requests one caller may make.
+    pub rate: Option<Rate>,
+}
+
+/// How many requests one caller may make.
+#[derive(Debug, Clone, Copy)]
+pub struct Rate {
+    /// So many requests,
+    pub requests: NonZeroU32,
+    /// in this time, in the long run,
+    pub per: Duration,
+    /// and so many at once.
+    pub burst: NonZeroU32,
+}
+
+/// How the gateway stops.
+#[derive(Debug, Clone, Copy)]
+pub struct Drain {
+    /// How long requests in flight may take to end.
+    pub timeout: Duration,
+}
+
+/// Reads a configuration, its overrides in this process's environment and the files it names.
+///
+/// # Errors
+///
+/// Every fault, each with its place and what would be right.
+pub fn load(file: &Path) -> Result<Config, Faults> {
+    let environment = std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect();
+    load_with(file, &environment)
+}
+
+/// As [`load`], with an environment of the caller's.
+///
+/// # Errors
+///
+/// Every fault, each with its place and what would be right.
+pub fn load_with(file: &Path, environment: &BTreeMap<String, String>) -> Result<Config, Faults> {
+    let refused = |mut faults: Vec<Fault>| {
+        faults.sort();
+        Faults { file: file.to_owned(), faults }
+    };
+    let text = std::fs::read_to_string(file).map_err(|error| {
+        let message = format!("can't be read: {error}");
+        refused(vec![Fault { place: Place::Line(1), key: String::new(), message }])
+    })?;
+    let root = document::read(&text, environment).map_err(refused)?;
+    let folder = file.parent().unwrap_or(Path::new(""));
+    let faults = Rc::new(RefCell::default());
+    let section = document::Section::root(root, folder, &faults);
+    let config = sections::config(section, environment);
+    let faults = faults.take();
+    match config {
+        Some(config) if faults.is_empty() => Ok(config),
+        _ => Err(refused(faults)),
+    }
+}

@@ -1,0 +1,438 @@
+//! Each section of the configuration: its keys, their defaults and what they must hold.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::net::SocketAddr;
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Uri;
+use http::uri::Scheme;
+use jsonwebtoken::Algorithm;
+use rustls::RootCertStore;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::document::{Located, Section};
+use super::{
+    Audit, Breaker, Config, Credential, Drain, Durability, Issuer, Jwks, Limits, Listen, Rate,
+    Upstream,
+};
+use crate::credential::Source;
+use crate::identity::KeySet;
+use crate::operation;
+use crate::policy::{Campaigns, Permission, Role, Roles};
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const MILLISECOND: Duration = Duration::from_millis(1);
+
+/// The whole of it, or nothing where a part that has no default is missing or at fault.
+pub(super) fn config(mut root: Section, environment: &BTreeMap<String, String>) -> Option<Config> {
+    let listen = listen(root.section("listen"));
+    let issuers = issuers(&mut root);
+    let roles = roles(&mut root);
+    let upstream = upstream(root.section("upstream"));
+    let credential = credential(root.section("credential"), environment);
+    let audit = audit(root.section("audit"));
+    let limits = limits(root.section("limits"));
+    let drain = drain(root.section("drain"));
+    Some(Config {
+        listen: listen?,
+        issuers,
+        roles,
+        upstream: upstream?,
+        credential: credential?,
+        audit: audit?,
+        limits,
+        drain,
+    })
+}
+
+fn listen(mut section: Section) -> Option<Listen> {
+    let expected = "an address and a port, as \"127.0.0.1:8080\"";
+    let api = section.parsed::<SocketAddr>("api", expected);
+    let api = section.require("api", api, "\"127.0.0.1:8080\"");
+    let admin = section.parsed::<SocketAddr>("admin", expected);
+    let admin = section.require("admin", admin, "\"127.0.0.1:9464\"");
+    let allow_plaintext = section.boolean("allow_plaintext", false);
+    let has_tls = section.has("tls");
+    let tls = has_tls.then(|| server_tls(section.section("tls"))).flatten();
+    let api = api?;
+    if !has_tls && !api.value.ip().is_loopback() && !allow_plaintext {
+        section.fault_of(
+            &api,
+            format_args!(
+                "{} is not loopback, and tokens would cross the network in plain text; set \
+                 listen.tls, or allow_plaintext = true where something before it does TLS",
+                api.value
+            ),
+        );
+    }
+    let admin = admin?;
+    if api.value == admin.value && api.value.port() != 0 {
+        section.fault_of(&admin, "is the address of listen.api; each needs its own");
+    }
+    Some(Listen { api: api.value, admin: admin.value, tls })
+}
+
+fn server_tls(mut section: Section) -> Option<Arc<rustls::ServerConfig>> {
+    let certificate = section.path("certificate");
+    let certificate = section.require("certificate", certificate, "\"tls.crt\"");
+    let key = section.path("key");
+    let key = section.require("key", key, "\"tls.key\"");
+    let (certificate, key) = (certificate?, key?);
+    let chain = certificates(&section, &certificate);
+    let private = PrivateKeyDer::from_pem_file(&key.value)
+        .map_err(|error| unreadable(&section, &key, "a private key in PEM", &error))
+        .ok();
+    let built = rustls::ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(chain?, private?)
+        .map_err(|error| section.fault_of(&certificate, format_args!("can't be used: {error}")));
+    let mut tls = built.ok()?;
+    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Some(Arc::new(tls))
+}
+
+fn certificates(
+    section: &Section,
+    file: &Located<PathBuf>,
+) -> Option<Vec<CertificateDer<'static>>> {
+    let read = CertificateDer::pem_file_iter(&file.value)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| unreadable(section, file, "certificates in PEM", &error))
+        .ok()?;
+    if read.is_empty() {
+        let name = file.value.display();
+        section.fault_of(file, format_args!("{name} holds no certificate in PEM"));
+        return None;
+    }
+    Some(read)
+}
+
+fn unreadable(
+    section: &Section,
+    file: &Located<PathBuf>,
+    expected: &str,
+    error: &dyn std::fmt::Display,
+) {
+    let name = file.value.display();
+    section.fault_of(file, format_args!("{name} can't be read as {expected}: {error}"));
+}
+
+/// Whom to trust, when the configuration says so; `Some(None)` leaves it to the system's roots.
+#[expect(clippy::option_option, reason = "the outer one says that a fault was noted")]
+fn trusted(section: &mut Section) -> Option<Option<Arc<RootCertStore>>> {
+    let Some(file) = section.path("ca") else { return Some(None) };
+    let mut roots = RootCertStore::empty();
+    for certificate in certificates(section, &file)? {
+        if let Err(error) = roots.add(certificate) {
+            section.fault_of(&file, format_args!("holds a certificate of no use: {error}"));
+            return None;
+        }
+    }
+    Some(Some(Arc::new(roots)))
+}
+
+fn issuers(root: &mut Section) -> Vec<Issuer> {
+    let mut issuers: Vec<Issuer> = Vec::new();
+    let sections = root.sections("issuers");
+    if sections.is_empty() {
+        root.require::<()>("issuers", None, "[{ issuer = \"https://idp.example.com/\", ... }]");
+    }
+    for mut section in sections {
+        let name = section.text("issuer");
+        let name = section.require("issuer", name, "\"https://idp.example.com/\"");
+        if let Some(name) = &name
+            && issuers.iter().any(|known| known.issuer == name.value)
+        {
+            section.fault_of(name, "is an issuer that another entry has already");
+        }
+        let audiences = section.texts("audiences");
+        section.require("audiences", audiences.first(), "[\"cms-gateway\"]");
+        let algorithms = algorithms(&mut section);
+        let roles_claim = section.text("roles_claim");
+        let leeway =
+            section.duration("leeway", 30 * SECOND, Duration::ZERO..=Duration::from_secs(300));
+        let jwks = jwks(section.section("jwks"), &algorithms);
+        if let (Some(name), Some(jwks)) = (name, jwks) {
+            issuers.push(Issuer {
+                issuer: name.value,
+                audiences: audiences.into_iter().map(|audience| audience.value).collect(),
+                jwks,
+                algorithms,
+                roles_claim: roles_claim.map_or_else(|| "roles".to_owned(), |claim| claim.value),
+                leeway,
+            });
+        }
+    }
+    issuers
+}
+
+fn algorithms(section: &mut Section) -> Vec<Algorithm> {
+    let names = section.texts("algorithms");
+    section.require("algorithms", names.first(), "[\"RS256\", \"ES256\"]");
+    let mut algorithms = Vec::new();
+    for name in names {
+        match name.value.parse() {
+            Ok(Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512) => section.fault_of(
+                &name,
+                format_args!(
+                    "{} is symmetric: whoever can check such a token can make one; write an \
+                     asymmetric one, as \"RS256\" or \"ES256\"",
+                    name.value
+                ),
+            ),
+            Ok(algorithm) => algorithms.push(algorithm),
+            Err(_) => section.fault_of(
+                &name,
+                format_args!(
+                    "{:?} is not an algorithm that is accepted; write some of RS256, RS384, \
+                     RS512, PS256, PS384, PS512, ES256, ES384, EdDSA",
+                    name.value
+                ),
+            ),
+        }
+    }
+    algorithms
+}
+
+fn jwks(mut section: Section, algorithms: &[Algorithm]) -> Option<Jwks> {
+    let file = section.path("file");
+    let url = section.parsed::<Uri>("url", "a URL, as \"https://idp.example.com/jwks\"");
+    let allow_plaintext = section.boolean("allow_plaintext", false);
+    let ca = trusted(&mut section);
+    match (file, url) {
+        (Some(file), None) => {
+            let keys = fs::read(&file.value)
+                .map_err(|error| error.to_string())
+                .and_then(|bytes| KeySet::parse(&bytes).map_err(|error| error.to_string()));
+            match keys {
+                Err(error) => unreadable(&section, &file, "a JSON Web Key Set", &error),
+                Ok(keys) if !keys.fits_any(algorithms) => section.fault_of(
+                    &file,
+                    format_args!(
+                        "{} holds no key for any of this issuer's algorithms",
+                        file.value.display()
+                    ),
+                ),
+                Ok(_) => {}
+            }
+            Some(Jwks::File(file.value))
+        }
+        (None, Some(url)) => {
+            base(&section, &url, allow_plaintext)?;
+            Some(Jwks::Url { url: url.value, ca: ca? })
+        }
+        (Some(file), Some(_)) => {
+            section.fault_of(&file, "stands beside url; write one of the two");
+            None
+        }
+        (None, None) => {
+            section.require::<()>("url", None, "\"https://idp.example.com/jwks\"");
+            None
+        }
+    }
+}
+
+/// Scheme and authority of a URL that may be used.
+fn base(
+    section: &Section,
+    url: &Located<Uri>,
+    allow_plaintext: bool,
+) -> Option<(Scheme, http::uri::Authority)> {
+    let (Some(scheme), Some(authority)) = (url.value.scheme(), url.value.authority()) else {
+        section.fault_of(url, "is no whole URL; write it with https:// and a host");
+        return None;
+    };
+    if authority.as_str().contains('@') {
+        section.fault_of(url, "holds a user name; a password has no place in this file");
+        return None;
+    }
+    if *scheme != Scheme::HTTPS && *scheme != Scheme::HTTP {
+        section.fault_of(url, format_args!("{scheme} is not a scheme for it; write https"));
+        return None;
+    }
+    if *scheme == Scheme::HTTP && !is_loopback(authority.host()) && !allow_plaintext {
+        section.fault_of(
+            url,
+            format_args!(
+                "{authority} is not loopback, and http would cross the network in plain text; \
+                 write https, or allow_plaintext = true beside it"
+            ),
+        );
+        return None;
+    }
+    Some((scheme.clone(), authority.clone()))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let address = host.trim_start_matches('[').trim_end_matches(']');
+    host.eq_ignore_ascii_case("localhost")
+        || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+fn roles(root: &mut Section) -> Roles {
+    let sections = root.named_sections("roles");
+    if sections.is_empty() {
+        let missing = "has no role, and without one every call is denied; write, for example, \
+                       [roles.campaign-supervisor]";
+        root.fault("roles", missing);
+    }
+    sections.into_iter().map(|(name, section)| (name, role(section))).collect()
+}
+
+fn role(mut section: Section) -> Role {
+    let known: Vec<Permission> =
+        operation::ALL.iter().flat_map(|operation| operation.permissions).copied().collect();
+    let words: Vec<&str> = known.iter().map(|permission| permission.as_str()).collect();
+    let listed = section.texts("permissions");
+    let example = format!("[{:?}]", words.first().unwrap_or(&""));
+    section.require("permissions", listed.first(), &example);
+    let mut permissions = Vec::new();
+    for name in listed {
+        match known.iter().find(|permission| permission.as_str() == name.value) {
+            Some(permission) => permissions.push(*permission),
+            None => section.fault_of(
+                &name,
+                format_args!(
+                    "{:?} is not a permission; the permissions are {}",
+                    name.value,
+                    words.join(", ")
+                ),
+            ),
+        }
+    }
+    let campaigns = if section.holds_text("campaigns") {
+        section.choice("campaigns", &[("any", ())]).map(|()| Campaigns::Any)
+    } else if section.holds_table("campaigns") {
+        let mut table = section.section("campaigns");
+        let claim = table.text("claim");
+        table.require("claim", claim, "\"campaigns\"").map(|claim| Campaigns::Claim(claim.value))
+    } else {
+        let listed = section.integers("campaigns");
+        let listed = if listed.is_empty() { None } else { Some(listed) };
+        section
+            .require("campaigns", listed, "\"any\", or [1, 2], or { claim = \"campaigns\" }")
+            .map(|listed| Campaigns::Listed(listed.into_iter().map(|item| item.value).collect()))
+    };
+    Role { permissions, campaigns: campaigns.unwrap_or(Campaigns::Listed(Vec::new())) }
+}
+
+fn upstream(mut section: Section) -> Option<Upstream> {
+    let url = section.parsed::<Uri>("url", "a URL, as \"https://cms.example.com:8443\"");
+    let url = section.require("url", url, "\"https://cms.example.com:8443\"");
+    let allow_plaintext = section.boolean("allow_plaintext", false);
+    let ca = trusted(&mut section);
+    let connect_timeout =
+        section.duration("connect_timeout", 2 * SECOND, 10 * MILLISECOND..=60 * SECOND);
+    let response_timeout =
+        section.duration("response_timeout", 10 * SECOND, 10 * MILLISECOND..=600 * SECOND);
+    let breaker = breaker(section.section("breaker"));
+    let url = url?;
+    if url.value.path_and_query().is_some_and(|path| path.as_str() != "/") {
+        section.fault_of(&url, "names a path; write scheme, host and port alone");
+    }
+    let (scheme, authority) = base(&section, &url, allow_plaintext)?;
+    Some(Upstream { scheme, authority, ca: ca?, connect_timeout, response_timeout, breaker })
+}
+
+fn breaker(mut section: Section) -> Breaker {
+    Breaker {
+        failures: section.integer("failures", 20, 1..=1_000_000),
+        share: section.integer("share", 50, 1..=100),
+        open: section.duration("open", 5 * SECOND, 10 * MILLISECOND..=HOUR),
+    }
+}
+
+fn credential(mut section: Section, environment: &BTreeMap<String, String>) -> Option<Credential> {
+    let source = section.choice("source", &[("file", true), ("env", false)]);
+    let source = section.require("source", source, "\"file\"");
+    let refresh = section.duration("refresh", 30 * SECOND, 10 * MILLISECOND..=24 * HOUR);
+    let examples = match source {
+        Some(false) => ["\"CMS_USERNAME\"", "\"CMS_PASSWORD\""],
+        _ => ["\"/run/secrets/cms/username\"", "\"/run/secrets/cms/password\""],
+    };
+    let parts = ["username", "password"].iter().zip(examples);
+    let mut parts = parts.map(|(key, example)| {
+        let path = if source == Some(false) {
+            section.text(key).map(|text| Located {
+                value: PathBuf::from(text.value),
+                place: text.place,
+                key: text.key,
+            })
+        } else {
+            section.path(key)
+        };
+        section.require(key, path, example)
+    });
+    let (username, password) = (parts.next().flatten(), parts.next().flatten());
+    let (is_file, username, password) = (source?, username?, password?);
+    let source = if is_file {
+        Source::File { username: username.value.clone(), password: password.value.clone() }
+    } else {
+        let variable = |part: &Located<PathBuf>| part.value.to_string_lossy().into_owned();
+        Source::Env { username: variable(&username), password: variable(&password) }
+    };
+    for fault in source.faults(environment) {
+        let part = if fault.is_password { &password } else { &username };
+        section.fault_of(part, fault.message);
+    }
+    Some(Credential { source, refresh })
+}
+
+fn audit(mut section: Section) -> Option<Audit> {
+    let directory = section.path("directory");
+    let directory = section.require("directory", directory, "\"/var/lib/cms-gateway/audit\"");
+    if let Some(directory) = &directory
+        && directory.value.exists()
+        && !directory.value.is_dir()
+    {
+        let name = directory.value.display();
+        section.fault_of(directory, format_args!("{name} is there and is not a folder"));
+    }
+    let signing_key = section.path("signing_key");
+    let durability =
+        section.choice("durability", &[("fsync", Durability::Fsync), ("write", Durability::Write)]);
+    let instance = section.text("instance");
+    Some(Audit {
+        directory: directory?.value,
+        signing_key: signing_key.map(|key| key.value),
+        durability: durability.unwrap_or(Durability::Fsync),
+        instance: instance.map_or_else(host_name, |instance| instance.value),
+    })
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}
+
+fn limits(mut section: Section) -> Limits {
+    let timeouts = 10 * MILLISECOND..=HOUR;
+    Limits {
+        head: section.size("head", 16 << 10, 1 << 10..=1 << 20),
+        headers: section.integer("headers", 64, 8..=1000) as usize,
+        body: section.size("body", 64 << 10, 64..=16 << 20),
+        users: section.integer("users", 1000, 1..=1_000_000) as usize,
+        in_flight: section.integer("in_flight", 1024, 1..=100_000) as usize,
+        connections: section.integer("connections", 10_000, 1..=1_000_000) as usize,
+        head_timeout: section.duration("head_timeout", 10 * SECOND, timeouts.clone()),
+        body_timeout: section.duration("body_timeout", 10 * SECOND, timeouts),
+        rate: section.has("rate").then(|| rate(section.section("rate"))).flatten(),
+    }
+}
+
+fn rate(mut section: Section) -> Option<Rate> {
+    let requests = section.has("requests").then(|| section.integer("requests", 1, 1..=1_000_000));
+    let requests = section.require("requests", requests, "50");
+    let per = section.duration("per", SECOND, MILLISECOND..=HOUR);
+    let burst = section.integer("burst", requests.unwrap_or(1), 1..=1_000_000);
+    Some(Rate { requests: NonZeroU32::new(requests?)?, per, burst: NonZeroU32::new(burst)? })
+}
+
+fn drain(mut section: Section) -> Drain {
+    Drain { timeout: section.duration("timeout", 20 * SECOND, MILLISECOND..=HOUR) }
+}
