@@ -1,0 +1,278 @@
+//! `PUT /cms/configuration/voice/campaignLeadUserMapping`: assigns users to a lead of a campaign,
+//! or takes them off it.
+
+use std::collections::HashMap;
+use std::fmt::{self, Display};
+
+use bytes::Bytes;
+use http::Method;
+use serde::de::{Error, MapAccess, SeqAccess};
+use serde::{Deserialize, Serialize};
+
+use super::body::{self, BodyFault, Cursor, Reader, Strictly, refused};
+use super::{Change, Facts, Operation, Target};
+use crate::policy::Permission;
+
+const ASSIGN: Permission = Permission::named("lead-users:assign");
+const UNASSIGN: Permission = Permission::named("lead-users:unassign");
+
+pub(super) static OPERATION: Operation = Operation {
+    name: "lead-users",
+    method: Method::PUT,
+    path: "/cms/configuration/voice/campaignLeadUserMapping",
+    permissions: &[ASSIGN, UNASSIGN],
+    decode: |bytes, most_users| match LeadUsersChange::decode(bytes, most_users) {
+        Ok(change) => Ok(Box::new(change)),
+        Err(fault) => Err(fault),
+    },
+};
+
+/// Who is to be assigned to a lead and who taken off it.
+///
+/// Only [`LeadUsersChange::decode`] makes one, and it holds what the operation promises: positive
+/// 32-bit ids, at least one user, no user twice.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct LeadUsersChange {
+    lead_id: i32,
+    campaign_id: i32,
+    assigned_user_ids: Vec<UserId>,
+    unassigned_user_ids: Vec<UserId>,
+}
+
+/// The name of a user of the CMS: 1 to 255 characters, none of them a control character.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct UserId(String);
+
+impl LeadUsersChange {
+    /// Reads a body, which may name `most_users` users at the most.
+    ///
+    /// # Errors
+    ///
+    /// The first fault, with its place.
+    pub fn decode(bytes: &[u8], most_users: usize) -> Result<Self, BodyFault> {
+        let cursor = Cursor::default();
+        body::read(bytes, &cursor, ChangeReader { cursor: &cursor, most_users })
+    }
+}
+
+impl Change for LeadUsersChange {
+    fn operation(&self) -> &'static Operation {
+        &OPERATION
+    }
+
+    fn permissions(&self) -> Vec<Permission> {
+        let assign = (!self.assigned_user_ids.is_empty()).then_some(ASSIGN);
+        let unassign = (!self.unassigned_user_ids.is_empty()).then_some(UNASSIGN);
+        assign.into_iter().chain(unassign).collect()
+    }
+
+    fn facts(&self) -> Facts<'_> {
+        Facts {
+            target: Target { campaign: self.campaign_id, lead: self.lead_id },
+            assigned: &self.assigned_user_ids,
+            unassigned: &self.unassigned_user_ids,
+        }
+    }
+
+    fn encode(&self) -> Bytes {
+        // A struct of integers and strings has no value that JSON could not hold.
+        serde_json::to_vec(self).unwrap_or_default().into()
+    }
+
+    fn is_answered_by(&self, body: &[u8]) -> bool {
+        serde_json::from_slice::<Answer>(body).is_ok_and(|answer| {
+            answer.lead_id == self.lead_id && answer.campaign_id == self.campaign_id
+        })
+    }
+}
+
+/// The CMS's answer, as far as it must be there; more members may stand beside these.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    lead_id: i32,
+    campaign_id: i32,
+    #[serde(rename = "campaignLeadId")]
+    _campaign_lead_id: i64,
+    #[serde(rename = "assignedCampaignUserIds")]
+    _assigned_campaign_user_ids: Vec<i64>,
+    #[serde(rename = "unassignedCampaignUserIds")]
+    _unassigned_campaign_user_ids: Vec<i64>,
+    #[serde(rename = "assignedUserIds")]
+    _assigned_user_ids: Vec<String>,
+    #[serde(rename = "unassignedUserIds")]
+    _unassigned_user_ids: Vec<String>,
+}
+
+const LEAD: &str = "leadId";
+const CAMPAIGN: &str = "campaignId";
+const ASSIGNED: &str = "assignedUserIds";
+const UNASSIGNED: &str = "unassignedUserIds";
+
+struct ChangeReader<'a> {
+    cursor: &'a Cursor,
+    most_users: usize,
+}
+
+impl<'de> Reader<'de> for ChangeReader<'_> {
+    type Value = LeadUsersChange;
+    const EXPECTED: &'static str = "an object";
+
+    fn object<A: MapAccess<'de>>(self, mut access: A) -> Result<LeadUsersChange, A::Error> {
+        let cursor = self.cursor;
+        let (mut lead, mut campaign) = (None, None);
+        let (mut assigned, mut unassigned): (Option<Vec<UserId>>, Option<Vec<UserId>>) =
+            (None, None);
+        while let Some(key) = access.next_key_seed(Strictly(KeyReader))? {
+            let field = match key {
+                Key::Known(field) => field,
+                Key::Unknown(name) => return Err(cursor.fault(name, "is not a known field")),
+            };
+            let users_so_far =
+                [&assigned, &unassigned].into_iter().flatten().map(Vec::len).sum::<usize>();
+            let room = self.most_users.saturating_sub(users_so_far);
+            let users = UsersReader { cursor, room, most: self.most_users };
+            let is_new = match field {
+                LEAD => lead.is_none(),
+                CAMPAIGN => campaign.is_none(),
+                ASSIGNED => assigned.is_none(),
+                _ => unassigned.is_none(),
+            };
+            if !is_new {
+                return Err(cursor.fault(field, "stands twice"));
+            }
+            cursor.at(field, || {
+                match field {
+                    LEAD => lead = Some(access.next_value_seed(Strictly(IdReader))?),
+                    CAMPAIGN => campaign = Some(access.next_value_seed(Strictly(IdReader))?),
+                    ASSIGNED => assigned = Some(access.next_value_seed(Strictly(users))?),
+                    _ => unassigned = Some(access.next_value_seed(Strictly(users))?),
+                }
+                Ok(())
+            })?;
+        }
+        let missing = |field| cursor.fault::<A::Error>(field, "is missing");
+        let change = LeadUsersChange {
+            lead_id: lead.ok_or_else(|| missing(LEAD))?,
+            campaign_id: campaign.ok_or_else(|| missing(CAMPAIGN))?,
+            assigned_user_ids: assigned.ok_or_else(|| missing(ASSIGNED))?,
+            unassigned_user_ids: unassigned.ok_or_else(|| missing(UNASSIGNED))?,
+        };
+        names_each_user_once(&change, cursor)?;
+        Ok(change)
+    }
+}
+
+fn names_each_user_once<E: Error>(change: &LeadUsersChange, cursor: &Cursor) -> Result<(), E> {
+    let assigned = change.assigned_user_ids.iter().enumerate().map(|user| (ASSIGNED, user));
+    let unassigned = change.unassigned_user_ids.iter().enumerate().map(|user| (UNASSIGNED, user));
+    let mut seen = HashMap::new();
+    for (field, (index, user)) in assigned.chain(unassigned) {
+        if let Some((field_before, index_before)) = seen.insert(user.as_str(), (field, index)) {
+            let message = format!("is the user of /{field_before}/{index_before} again");
+            return cursor.at(field, || Err(cursor.fault(index, message)));
+        }
+    }
+    if seen.is_empty() {
+        return Err(E::custom(format_args!("{ASSIGNED} and {UNASSIGNED} are both empty")));
+    }
+    Ok(())
+}
+
+enum Key {
+    Known(&'static str),
+    Unknown(String),
+}
+
+struct KeyReader;
+
+impl<'de> Reader<'de> for KeyReader {
+    type Value = Key;
+    const EXPECTED: &'static str = "a field's name";
+
+    fn text<E: Error>(self, text: &str) -> Result<Key, E> {
+        let known = [LEAD, CAMPAIGN, ASSIGNED, UNASSIGNED].into_iter().find(|key| *key == text);
+        Ok(known.map_or_else(|| Key::Unknown(text.to_owned()), Key::Known))
+    }
+}
+
+struct IdReader;
+
+impl<'de> Reader<'de> for IdReader {
+    type Value = i32;
+    const EXPECTED: &'static str = "an integer from 1 to 2147483647";
+
+    fn integer<E: Error>(self, value: i64) -> Result<i32, E> {
+        let id = i32::try_from(value).ok().filter(|id| *id > 0);
+        id.ok_or_else(|| refused::<Self, E>("a number outside of that range"))
+    }
+}
+
+struct UsersReader<'a> {
+    cursor: &'a Cursor,
+    room: usize,
+    most: usize,
+}
+
+impl<'de> Reader<'de> for UsersReader<'_> {
+    type Value = Vec<UserId>;
+    const EXPECTED: &'static str = "a list of user ids";
+
+    fn list<A: SeqAccess<'de>>(self, mut access: A) -> Result<Vec<UserId>, A::Error> {
+        let mut users = Vec::new();
+        loop {
+            let next = || access.next_element_seed(Strictly(UserReader));
+            match self.cursor.at(users.len(), next)? {
+                None => return Ok(users),
+                Some(_) if users.len() == self.room => {
+                    let most = self.most;
+                    let message = format!("the change names more than {most} users");
+                    return Err(self.cursor.fault(users.len(), message));
+                }
+                Some(user) => users.push(user),
+            }
+        }
+    }
+}
+
+struct UserReader;
+
+impl<'de> Reader<'de> for UserReader {
+    type Value = UserId;
+    const EXPECTED: &'static str = "a user id in quotes";
+
+    fn text<E: Error>(self, text: &str) -> Result<UserId, E> {
+        if text.is_empty() {
+            return Err(E::custom("a user id must not be empty"));
+        }
+        if text.chars().count() > UserId::LONGEST {
+            let longest = UserId::LONGEST;
+            return Err(E::custom(format_args!("a user id has at most {longest} characters")));
+        }
+        if text.chars().any(char::is_control) {
+            return Err(E::custom("a user id must not hold control characters"));
+        }
+        Ok(UserId(text.to_owned()))
+    }
+}
+
+// === impl UserId ===
+
+impl UserId {
+    /// The most characters that one has.
+    pub const LONGEST: usize = 255;
+
+    /// The name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Display for UserId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
