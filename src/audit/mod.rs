@@ -1,0 +1,221 @@
+//! The audit trail: who asked for what, what was decided, and what the CMS said.
+//!
+//! No authority without a record: [`Audit::intent`] takes the proof that a change is permitted and
+//! gives the proof that it is on disk, [`Recorded`], without which nothing is sent to the CMS.
+//!
+//! The witnesses can't be made by hand. This does not compile:
+//!
+//! ```compile_fail
+//! use cms_gateway::audit::Recorded;
+//! use cms_gateway::policy::Permitted;
+//!
+//! fn skip_the_record(permitted: Permitted) -> Recorded {
+//!     Recorded { permitted }
+//! }
+//! ```
+//!
+//! nor does this, which would send what was permitted and is on no record:
+//!
+//! ```compile_fail
+//! # use cms_gateway::{context::Context, credential::Credential, policy::Permitted, upstream::Upstream};
+//! async fn forward(cms: &Upstream, permitted: Permitted, with: &Credential, context: &Context) {
+//!     let _ = cms.forward(&permitted, with, context).await;
+//! }
+//! ```
+//!
+//! while this does:
+//!
+//! ```
+//! # use cms_gateway::{audit::Recorded, context::Context, credential::Credential, upstream::Upstream};
+//! async fn forward(cms: &Upstream, recorded: Recorded, with: &Credential, context: &Context) {
+//!     let _ = cms.forward(&recorded, with, context).await;
+//! }
+//! ```
+
+mod journal;
+mod record;
+mod segment;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use self::journal::{OpenError, Unavailable};
+pub use self::record::{Event, Outcome};
+
+use self::journal::Journal;
+use self::record::{Decision, Gateway, Kind, Record};
+use crate::config;
+use crate::context::Context;
+use crate::identity::{Principal, Refusal};
+use crate::operation::Facts;
+use crate::policy::Permitted;
+use crate::telemetry::Metrics;
+
+/// The trail as the gateway writes to it.
+#[derive(Debug)]
+pub struct Audit {
+    journal: Journal,
+    gateway: Gateway,
+    anonymous: Vec<(Refusal, AtomicU64)>,
+}
+
+/// The proof that a permitted change is on record, as durable as the configuration asks for.
+#[derive(Debug)]
+pub struct Recorded {
+    permitted: Permitted,
+}
+
+impl Recorded {
+    /// What was permitted and recorded.
+    #[must_use]
+    pub fn permitted(&self) -> &Permitted {
+        &self.permitted
+    }
+}
+
+/// Where events are written that nobody waits for.
+#[derive(Debug, Clone, Default)]
+pub struct Events(Option<Arc<Audit>>);
+
+impl Events {
+    /// Records an event, soon.
+    pub fn record(&self, event: Event) {
+        if let Some(audit) = &self.0 {
+            audit.journal.leave(Kind::Event, Record::of_event(&audit.gateway, event).encode());
+        }
+    }
+}
+
+impl Audit {
+    /// Opens the trail and records the start.
+    ///
+    /// # Errors
+    ///
+    /// When another process writes to it. Whatever else is wrong with the folder shows in
+    /// [`Audit::failure`], and is tried again.
+    pub fn open(
+        settings: &config::Audit,
+        most: usize,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Arc<Self>, OpenError> {
+        let gateway =
+            Gateway { instance: settings.instance.clone(), version: env!("CARGO_PKG_VERSION") };
+        let journal = Journal::open(settings, gateway.clone(), most, Arc::clone(metrics))?;
+        let anonymous = Refusal::ALL.iter().map(|reason| (*reason, AtomicU64::new(0))).collect();
+        let audit = Arc::new(Self { journal, gateway, anonymous });
+        audit.events().record(Event::new("start"));
+        Ok(audit)
+    }
+
+    /// A handle for those who have events to tell.
+    #[must_use]
+    pub fn events(self: &Arc<Self>) -> Events {
+        Events(Some(Arc::clone(self)))
+    }
+
+    /// Why nothing can be recorded at the moment, if nothing can.
+    #[must_use]
+    pub fn failure(&self) -> Option<Arc<String>> {
+        self.journal.failure()
+    }
+
+    /// Records what is about to be done.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be written; then nothing may be done.
+    pub async fn intent(
+        &self,
+        context: &Context,
+        permitted: Permitted,
+    ) -> Result<Recorded, Unavailable> {
+        let record = Record::of_change(
+            &self.gateway,
+            Kind::Intent,
+            context,
+            permitted.principal(),
+            permitted.change().operation(),
+        )
+        .facts(permitted.change().facts())
+        .decision(Decision::allow(permitted.grants()));
+        self.journal.append(Kind::Intent, record.encode()).await?;
+        Ok(Recorded { permitted })
+    }
+
+    /// Records what became of it. When it can't be written now it is kept and written later: the
+    /// change has had its effect, and the caller is told so.
+    pub async fn outcome(&self, context: &Context, recorded: &Recorded, outcome: Outcome<'_>) {
+        let permitted = recorded.permitted();
+        let record = Record::of_change(
+            &self.gateway,
+            Kind::Outcome,
+            context,
+            permitted.principal(),
+            permitted.change().operation(),
+        )
+        .facts(permitted.change().facts())
+        .decision(Decision::allow(permitted.grants()))
+        .outcome(outcome);
+        // The journal keeps it and has said so in the log and in /readyz.
+        let _ = self.journal.append(Kind::Outcome, record.encode()).await;
+    }
+
+    /// Records that an authenticated caller was refused.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be written; then the caller is told that instead, and learns nothing.
+    pub async fn denied(
+        &self,
+        context: &Context,
+        principal: &Principal,
+        operation: &'static crate::operation::Operation,
+        facts: Option<Facts<'_>>,
+        code: &'static str,
+        reason: &str,
+    ) -> Result<(), Unavailable> {
+        let mut record =
+            Record::of_change(&self.gateway, Kind::Denied, context, principal, operation)
+                .decision(Decision::deny(code, reason));
+        if let Some(facts) = facts {
+            record = record.facts(facts);
+        }
+        self.journal.append(Kind::Denied, record.encode()).await
+    }
+
+    /// Counts a refusal of a caller that nobody knows. Anyone can cause these without end, so
+    /// they share one record a second for each reason.
+    pub fn count_anonymous(&self, refusal: Refusal) {
+        if let Some((_, count)) =
+            self.anonymous.iter().find(|(known, _)| known.label() == refusal.label())
+        {
+            count.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Records the refusals that were counted since the last time.
+    pub fn record_anonymous(&self) {
+        for (refusal, count) in &self.anonymous {
+            let count = count.swap(0, Ordering::Relaxed);
+            if count > 0 {
+                let event = Event::new("anonymous_refusals").detail(refusal.label()).count(count);
+                let reason = refusal.to_string();
+                let code = crate::reply::Problem::from(refusal).code.as_str();
+                let record = Record::of_event(&self.gateway, event)
+                    .kind(Kind::Denied)
+                    .decision(Decision::deny(code, &reason));
+                self.journal.leave(Kind::Denied, record.encode());
+            }
+        }
+    }
+
+    /// Records the stop, writes out what is left and ends.
+    pub async fn close(&self) {
+        self.record_anonymous();
+        let _ = self
+            .journal
+            .append(Kind::Event, Record::of_event(&self.gateway, Event::new("stop")).encode())
+            .await;
+        self.journal.close().await;
+    }
+}

@@ -1,0 +1,279 @@
+//! One line of the trail. Every field is always there, null where there is nothing, so that a
+//! reader never has to ask whether it is.
+
+use serde::{Serialize, Serializer};
+use uuid::Uuid;
+
+use crate::context::Context;
+use crate::credential::Credential;
+use crate::identity::Principal;
+use crate::operation::{Facts, Operation, UserId};
+use crate::policy::Grant;
+
+/// What a record tells of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kind {
+    /// A change that is permitted and about to be sent.
+    Intent,
+    /// What became of it.
+    Outcome,
+    /// A call that was refused.
+    Denied,
+    /// Something that concerns the gateway itself.
+    Event,
+}
+
+impl Kind {
+    /// Its name in records and metrics.
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::Intent => "intent",
+            Self::Outcome => "outcome",
+            Self::Denied => "denied",
+            Self::Event => "event",
+        }
+    }
+}
+
+/// A record without what the journal puts before it: time and sequence.
+#[derive(Debug, Serialize)]
+pub(super) struct Record<'a> {
+    kind: Kind,
+    request_id: Option<Uuid>,
+    trace_id: Option<String>,
+    operation: Option<&'static str>,
+    actor: Actor<'a>,
+    source: Source<'a>,
+    target: Target,
+    change: Change<'a>,
+    decision: Decision<'a>,
+    upstream: Upstream<'a>,
+    credential: CredentialUsed,
+    event: Event,
+    gateway: &'a Gateway,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Actor<'a> {
+    issuer: Option<&'a str>,
+    subject: Option<&'a str>,
+    client_id: Option<&'a str>,
+    roles: Option<&'a [String]>,
+    token_id: Option<&'a str>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Source<'a> {
+    address: Option<std::net::IpAddr>,
+    port: Option<u16>,
+    /// The caller's own `X-Request-Id`: its claim.
+    claimed_request_id: Option<&'a str>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Target {
+    campaign: Option<i32>,
+    lead: Option<i32>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Change<'a> {
+    assigned: Option<&'a [UserId]>,
+    unassigned: Option<&'a [UserId]>,
+}
+
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Decision<'a> {
+    allow: Option<bool>,
+    code: Option<&'static str>,
+    reason: Option<&'a str>,
+    #[serde(serialize_with = "grants")]
+    grant: Option<&'a [Grant]>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct Upstream<'a> {
+    status: Option<u16>,
+    code: Option<&'a str>,
+    attempts: Option<u32>,
+    duration_us: Option<u64>,
+}
+
+#[derive(Debug, Default, Serialize)]
+struct CredentialUsed {
+    source: Option<&'static str>,
+    version: Option<String>,
+}
+
+/// What became of a change.
+#[derive(Debug, Clone, Copy)]
+pub struct Outcome<'a> {
+    /// The CMS's status; nothing when there is no answer of it.
+    pub status: Option<u16>,
+    /// The error code that the caller is given, the CMS's or the gateway's.
+    pub code: Option<&'a str>,
+    /// How often it was sent.
+    pub attempts: u32,
+    /// How long that took.
+    pub duration_us: u64,
+    /// With which credential, if one was to be had.
+    pub credential: Option<&'a Credential>,
+}
+
+/// Something that concerns the gateway itself.
+#[derive(Debug, Default, Serialize)]
+pub struct Event {
+    name: Option<&'static str>,
+    detail: Option<String>,
+    count: Option<u64>,
+    #[serde(skip)]
+    credential: CredentialUsed,
+}
+
+/// Which gateway wrote a record.
+#[derive(Debug, Clone, Serialize)]
+pub(super) struct Gateway {
+    pub(super) instance: String,
+    pub(super) version: &'static str,
+}
+
+impl<'a> Record<'a> {
+    pub(super) fn of_change(
+        gateway: &'a Gateway,
+        kind: Kind,
+        context: &'a Context,
+        principal: &'a Principal,
+        operation: &'static Operation,
+    ) -> Self {
+        Self {
+            request_id: Some(context.request_id),
+            trace_id: context.trace.map(|trace| trace.id()),
+            operation: Some(operation.name),
+            actor: Actor {
+                issuer: Some(principal.issuer()),
+                subject: principal.subject(),
+                client_id: principal.client_id(),
+                roles: Some(principal.roles()),
+                token_id: principal.token_id(),
+            },
+            source: Source {
+                address: Some(context.source.ip()),
+                port: Some(context.source.port()),
+                claimed_request_id: context.claimed_request_id.as_deref(),
+            },
+            ..Self::of_event(gateway, Event::default()).kind(kind)
+        }
+    }
+
+    pub(super) fn of_event(gateway: &'a Gateway, mut event: Event) -> Self {
+        Self {
+            kind: Kind::Event,
+            request_id: None,
+            trace_id: None,
+            operation: None,
+            actor: Actor::default(),
+            source: Source::default(),
+            target: Target::default(),
+            change: Change::default(),
+            decision: Decision::default(),
+            upstream: Upstream::default(),
+            credential: std::mem::take(&mut event.credential),
+            event,
+            gateway,
+        }
+    }
+
+    pub(super) fn kind(mut self, kind: Kind) -> Self {
+        self.kind = kind;
+        self
+    }
+
+    pub(super) fn facts(mut self, facts: Facts<'a>) -> Self {
+        self.target =
+            Target { campaign: Some(facts.target.campaign), lead: Some(facts.target.lead) };
+        self.change = Change { assigned: Some(facts.assigned), unassigned: Some(facts.unassigned) };
+        self
+    }
+
+    pub(super) fn decision(mut self, decision: Decision<'a>) -> Self {
+        self.decision = decision;
+        self
+    }
+
+    pub(super) fn outcome(mut self, outcome: Outcome<'a>) -> Self {
+        self.upstream = Upstream {
+            status: outcome.status,
+            code: outcome.code,
+            attempts: Some(outcome.attempts),
+            duration_us: Some(outcome.duration_us),
+        };
+        self.credential = outcome.credential.map(CredentialUsed::of).unwrap_or_default();
+        self
+    }
+
+    /// The record and its line's end. The journal puts time and sequence behind the brace that
+    /// opens it.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut line = Vec::with_capacity(1024);
+        // Strings, integers and lists of them: nothing that JSON could not hold.
+        let _ = serde_json::to_writer(&mut line, self);
+        line.push(b'\n');
+        line
+    }
+}
+
+impl<'a> Decision<'a> {
+    pub(super) fn allow(grants: &'a [Grant]) -> Self {
+        Self { allow: Some(true), grant: Some(grants), ..Self::default() }
+    }
+
+    pub(super) fn deny(code: &'static str, reason: &'a str) -> Self {
+        Self { allow: Some(false), code: Some(code), reason: Some(reason), grant: None }
+    }
+}
+
+fn grants<S: Serializer>(grants: &Option<&[Grant]>, serializer: S) -> Result<S::Ok, S::Error> {
+    match grants {
+        None => serializer.serialize_none(),
+        Some(grants) => {
+            let shown: Vec<String> = grants.iter().map(Grant::to_string).collect();
+            serializer.serialize_str(&shown.join(", "))
+        }
+    }
+}
+
+impl CredentialUsed {
+    fn of(credential: &Credential) -> Self {
+        Self { source: Some(credential.source()), version: credential.version().map(str::to_owned) }
+    }
+}
+
+impl Event {
+    /// An event of this name.
+    #[must_use]
+    pub fn new(name: &'static str) -> Self {
+        Self { name: Some(name), ..Self::default() }
+    }
+
+    /// With words on what happened.
+    #[must_use]
+    pub fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = Some(detail.into());
+        self
+    }
+
+    /// With how often it happened.
+    #[must_use]
+    pub fn count(mut self, count: u64) -> Self {
+        self.count = Some(count);
+        self
+    }
+
+    /// With the credential that it concerns.
+    #[must_use]
+    pub fn credential(mut self, credential: &Credential) -> Self {
+        self.credential = CredentialUsed::of(credential);
+        self
+    }
+}

@@ -1,0 +1,136 @@
+//! Where the CMS's user name and password are kept: files, or the environment.
+//!
+//! What is read is checked before it is used: a password that a terminal's newline got into would
+//! lock the account. No fault repeats a character of it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use zeroize::Zeroizing;
+
+use super::Credential;
+
+/// The most bytes of a user name or password.
+const LARGEST: usize = 4 << 10;
+
+/// Where a credential is kept.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// In two files, whose mode must be 0600 or narrower.
+    File {
+        /// The user name's file.
+        username: PathBuf,
+        /// The password's file.
+        password: PathBuf,
+    },
+    /// In two environment variables of this process; for development.
+    Env {
+        /// The name of the user name's variable.
+        username: String,
+        /// The name of the password's variable.
+        password: String,
+    },
+}
+
+/// Why a part of a credential can't be had.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct SourceFault {
+    /// Whether it is the password, else the user name.
+    pub is_password: bool,
+    /// What is wrong and what would be right.
+    pub message: String,
+}
+
+impl Source {
+    /// Its name in audit records.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::File { .. } => "file",
+            Self::Env { .. } => "env",
+        }
+    }
+
+    /// Reads the credential.
+    ///
+    /// # Errors
+    ///
+    /// The first fault.
+    pub fn read(&self) -> Result<Credential, SourceFault> {
+        let environment = std::env::vars().collect();
+        let (username, first) = self.part(false, &environment)?;
+        let (password, second) = self.part(true, &environment)?;
+        let changed = first.max(second);
+        let version = changed.map(|time| humantime::format_rfc3339_micros(time).to_string());
+        Ok(Credential::new(&username, &password, self.name(), version))
+    }
+
+    /// Everything that stands against reading it now.
+    #[must_use]
+    pub fn faults(&self, environment: &BTreeMap<String, String>) -> Vec<SourceFault> {
+        [false, true].into_iter().filter_map(|part| self.part(part, environment).err()).collect()
+    }
+
+    fn part(
+        &self,
+        is_password: bool,
+        environment: &BTreeMap<String, String>,
+    ) -> Result<(Zeroizing<String>, Option<SystemTime>), SourceFault> {
+        let fault = |message| SourceFault { is_password, message };
+        let (text, changed, shown) = match self {
+            Self::File { username, password } => {
+                let path = if is_password { password } else { username };
+                let (text, changed) = read_file(path).map_err(fault)?;
+                (text, changed, path.display().to_string())
+            }
+            Self::Env { username, password } => {
+                let name = if is_password { password } else { username };
+                let text = environment.get(name).ok_or_else(|| {
+                    fault(format!("the environment has no variable {name}; set it"))
+                })?;
+                (Zeroizing::new(text.clone()), None, format!("variable {name}"))
+            }
+        };
+        let wrong = if text.is_empty() {
+            Some("is empty")
+        } else if text.len() > LARGEST {
+            Some("is longer than 4 KiB")
+        } else if text.chars().any(char::is_control) {
+            Some("holds a control character, as a line break before its end")
+        } else if !is_password && text.contains(':') {
+            Some("holds a colon, which a user name can't (RFC 7617, section 2)")
+        } else {
+            None
+        };
+        match wrong {
+            Some(wrong) => Err(fault(format!("{shown} {wrong}"))),
+            None => Ok((text, changed)),
+        }
+    }
+}
+
+fn read_file(path: &Path) -> Result<(Zeroizing<String>, Option<SystemTime>), String> {
+    let shown = path.display();
+    let unreadable = |error: io::Error| format!("{shown} can't be read: {error}");
+    let file = File::open(path).map_err(unreadable)?;
+    let metadata = file.metadata().map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err(format!("{shown} is not a file"));
+    }
+    let mode = metadata.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(format!("{shown} has mode {mode:04o}, which lets others at it; set 0600"));
+    }
+    // Room for all of it from the start, so that no smaller buffer is left behind in memory.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(LARGEST + 2));
+    file.take(LARGEST as u64 + 2).read_to_end(&mut bytes).map_err(unreadable)?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| format!("{shown} is not UTF-8"))?;
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    Ok((Zeroizing::new(text.to_owned()), metadata.modified().ok()))
+}
