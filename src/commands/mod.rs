@@ -1,0 +1,61 @@
+//! The command line. Exit status: 0 done, 1 the answer is no, 2 wrong use or configuration.
+
+mod check;
+mod explain;
+mod serve;
+
+use std::fmt::Display;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// An authenticating reverse proxy: a Bearer call in, a Basic call out, on record.
+#[derive(Debug, Parser)]
+#[command(name = "cms-gateway", version)]
+pub struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or SIGINT
+    Serve {
+        /// The configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Name every fault of a configuration, with file, line and key
+    Check {
+        /// The configuration
+        #[arg(long, value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Say what would be decided, and which grant or lack made it so
+    Explain(explain::Arguments),
+}
+
+/// Does what the command line says.
+#[must_use]
+pub fn run(arguments: Arguments) -> ExitCode {
+    match arguments.command {
+        Command::Serve { config } => serve::run(&config),
+        Command::Check { config } => check::run(&config),
+        Command::Explain(arguments) => explain::run(&arguments),
+    }
+}
+
+const NO: u8 = 1;
+const WRONG_USE: u8 = 2;
+
+fn say(text: impl Display) {
+    // Nobody to hear it is no fault of ours.
+    let _ = writeln!(std::io::stdout(), "{text}");
+}
+
+fn refuse(text: impl Display, status: u8) -> ExitCode {
+    let _ = writeln!(std::io::stderr(), "{text}");
+    ExitCode::from(status)
+}

@@ -1,0 +1,282 @@
+//! THE JOURNEY of a request, in the order in which it happens.
+//!
+//! ```text
+//! admit         bounded work in flight                            503
+//! head          one Host, origin-form, no upgrade                 400 431
+//! route         exact method and raw path -> an operation         404 405
+//! authenticate  Bearer token -> Principal                         401 503
+//! read          bounded body -> the operation's own type          400 408 413 415
+//! authorize     principal + change -> Permitted                   403 429
+//! record        the intent, durable -> Recorded                   503
+//! credential    the CMS's user and password                       502 503
+//! forward       a request built afresh for the CMS                502 503 504
+//! record        the outcome
+//! answer        the CMS's answer, translated
+//! ```
+//!
+//! Each step takes what the one before proved. From the record on, the work goes on without its
+//! client: a change that was sent has its outcome on record, whoever has hung up.
+
+pub mod body;
+pub mod head;
+mod rates;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use self::rates::Rates;
+use crate::audit::{Audit, Outcome, Recorded};
+use crate::config::{Config, Limits};
+use crate::context::Context;
+use crate::credential::{Credential, Credentials};
+use crate::identity::{Identity, Principal};
+use crate::operation::{self, Change, Operation};
+use crate::policy::{Permitted, Roles};
+use crate::reply::{self, Code, Problem};
+use crate::telemetry::Metrics;
+use crate::upstream::{Answer, Exchange, Failure, Upstream};
+
+/// All that a request needs on its way.
+#[derive(Debug)]
+pub struct Gateway {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) audit: Arc<Audit>,
+    pub(crate) metrics: Arc<Metrics>,
+    roles: Roles,
+    upstream: Upstream,
+    limits: Limits,
+    rates: Option<Rates>,
+    slots: Arc<Semaphore>,
+}
+
+/// An authenticated caller's refusal, with the change that it concerns if it came so far.
+struct Refused {
+    problem: Problem,
+    change: Option<Box<dyn Change>>,
+}
+
+impl Gateway {
+    /// Puts the stages together.
+    #[must_use]
+    pub fn new(
+        config: &Config,
+        identity: Arc<Identity>,
+        credentials: Arc<Credentials>,
+        upstream: Upstream,
+        audit: Arc<Audit>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            identity,
+            credentials,
+            audit,
+            metrics,
+            roles: config.roles.clone(),
+            upstream,
+            rates: config.limits.rate.and_then(Rates::new),
+            slots: Arc::new(Semaphore::new(config.limits.in_flight)),
+            limits: config.limits.clone(),
+        }
+    }
+
+    /// Answers a request.
+    pub async fn answer(
+        self: Arc<Self>,
+        request: Request<Incoming>,
+        source: SocketAddr,
+    ) -> Response<Full<Bytes>> {
+        let started = Instant::now();
+        let context = Context::of(request.headers(), source);
+        let mut seen = Seen { operation: "none", decision: "none" };
+        let response = match self.clone().journey(&context, request, &mut seen).await {
+            Ok(answer) => reply::json(answer.status, answer.body, context.request_id),
+            Err(problem) => problem.response(context.request_id),
+        };
+        let Seen { operation, decision } = seen;
+        let status = response.status();
+        self.metrics.requests.with_label_values(&[operation, decision, status.as_str()]).inc();
+        let elapsed = started.elapsed();
+        self.metrics
+            .request_duration
+            .with_label_values(&[operation])
+            .observe(elapsed.as_secs_f64());
+        tracing::debug!(request_id = %context.request_id, operation, decision, %status, ?elapsed, "answered");
+        response
+    }
+
+    async fn journey(
+        self: Arc<Self>,
+        context: &Context,
+        request: Request<Incoming>,
+        seen: &mut Seen,
+    ) -> Result<Answer, Problem> {
+        let slot = self.admit()?;
+        head::check(&request, &self.limits)?;
+        let operation = operation::route(request.method(), request.uri().path())?;
+        seen.operation = operation.name;
+        head::check_target(&request)?;
+        let principal = match self.identity.authenticate(request.headers()).await {
+            Ok(principal) => principal,
+            Err(refusal) => {
+                seen.decision = "deny";
+                self.metrics.token_refusals.with_label_values(&[refusal.label()]).inc();
+                self.audit.count_anonymous(refusal);
+                return Err(Problem::from(&refusal));
+            }
+        };
+        let permitted = match self.decide(&principal, operation, request).await {
+            Ok(permitted) => permitted,
+            Err(Refused { problem, change }) => {
+                seen.decision = if problem.code.is_denial() { "deny" } else { "none" };
+                let facts = change.as_deref().map(Change::facts);
+                let (code, reason) = (problem.code.as_str(), &problem.message);
+                self.audit.denied(context, &principal, operation, facts, code, reason).await?;
+                return Err(problem);
+            }
+        };
+        seen.decision = "allow";
+        // On a task of its own: it comes to its end even if the client hangs up.
+        let work = tokio::spawn(self.carry_out(context.clone(), permitted, slot));
+        work.await.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "an internal error")))
+    }
+
+    fn admit(&self) -> Result<Slot, Problem> {
+        let permit = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| {
+            Problem::new(Code::Overloaded, "too many requests are in flight; try again")
+        })?;
+        Ok(Slot::new(permit, &self.metrics))
+    }
+
+    /// Whether an authenticated caller may do what it asks.
+    async fn decide(
+        &self,
+        principal: &Principal,
+        operation: &'static Operation,
+        request: Request<Incoming>,
+    ) -> Result<Permitted, Refused> {
+        if let Some(rates) = &self.rates {
+            rates.admit(principal)?;
+        }
+        let body = body::read(request, &self.limits).await.map_err(Problem::from)?;
+        let change = (operation.decode)(&body, self.limits.users).map_err(Problem::from)?;
+        let denied = match self.roles.authorize(principal.clone(), change) {
+            Ok(permitted) => return Ok(permitted),
+            Err(denied) => denied,
+        };
+        Err(Refused { problem: Problem::from(&*denied), change: Some(denied.change) })
+    }
+
+    /// Record, credential, forward, record. Holds its slot to the end.
+    async fn carry_out(
+        self: Arc<Self>,
+        context: Context,
+        permitted: Permitted,
+        _slot: Slot,
+    ) -> Result<Answer, Problem> {
+        let recorded = self.audit.intent(&context, permitted).await?;
+        let started = Instant::now();
+        let sent = self.send(&context, &recorded).await;
+        let code = match &sent.result {
+            Ok(answer) => answer.code.as_deref(),
+            Err(problem) => Some(problem.code.as_str()),
+        };
+        let outcome = Outcome {
+            status: sent.status,
+            code,
+            attempts: sent.attempts,
+            duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            credential: sent.credential.as_deref(),
+        };
+        self.audit.outcome(&context, &recorded, outcome).await;
+        sent.result
+    }
+
+    /// Sends the change with the current credential, and once more if the CMS refuses that one
+    /// and the source has another.
+    async fn send(&self, context: &Context, recorded: &Recorded) -> Sent {
+        let mut credential = match self.credentials.lend() {
+            Ok(credential) => credential,
+            Err(error) => {
+                let result = Err(Problem::from(&error));
+                return Sent { result, status: None, attempts: 0, credential: None };
+            }
+        };
+        let mut exchange = self.upstream.forward(recorded, &credential, context).await;
+        let mut attempts = exchange.attempts();
+        if exchange.result == Err(Failure::Unauthorized)
+            && let Some(another) = self.credentials.refuse(&credential).await
+        {
+            credential = another;
+            exchange = self.upstream.forward(recorded, &credential, context).await;
+            attempts += exchange.attempts();
+            if exchange.result == Err(Failure::Unauthorized) {
+                self.credentials.refuse(&credential).await;
+            }
+        }
+        let Exchange { status, result } = exchange;
+        match &result {
+            Ok(_) => self.credentials.accept(&credential),
+            Err(failure) => tracing::warn!(request_id = %context.request_id, %failure, "upstream"),
+        }
+        let status = status.map(|status| status.as_u16());
+        let result = result.map_err(|failure| Problem::from(&failure));
+        Sent { result, status, attempts, credential: Some(credential) }
+    }
+
+    /// Waits until nothing is in flight any more.
+    pub async fn idle(&self) {
+        let all = u32::try_from(self.limits.in_flight).unwrap_or(u32::MAX);
+        let _ = self.slots.acquire_many(all).await;
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+}
+
+/// What the metrics say of a request.
+struct Seen {
+    operation: &'static str,
+    decision: &'static str,
+}
+
+/// What became of a recorded change.
+struct Sent {
+    result: Result<Answer, Problem>,
+    status: Option<u16>,
+    attempts: u32,
+    credential: Option<Arc<Credential>>,
+}
+
+/// A place among the requests in flight.
+struct Slot {
+    _permit: OwnedSemaphorePermit,
+    metrics: Arc<Metrics>,
+}
+
+impl Slot {
+    fn new(permit: OwnedSemaphorePermit, metrics: &Arc<Metrics>) -> Self {
+        metrics.in_flight.inc();
+        Self { _permit: permit, metrics: Arc::clone(metrics) }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.metrics.in_flight.dec();
+    }
+}
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        Self { problem, change: None }
+    }
+}

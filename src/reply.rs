@@ -1,0 +1,335 @@
+//! Every way to fail, as the caller is told: code, status, message, headers.
+//!
+//! This is the one place that knows the HTTP statuses of errors. The body has the CMS's own shape,
+//! so that a caller parses one shape, with the request's id beside it.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+use uuid::Uuid;
+
+use crate::audit;
+use crate::context::REQUEST_ID;
+use crate::credential::CredentialError;
+use crate::gateway::body::BodyError;
+use crate::gateway::head::HeadError;
+use crate::identity::Refusal;
+use crate::operation::{BodyFault, RouteError};
+use crate::policy::Denied;
+use crate::upstream;
+
+/// The gateway's error codes. What they mean stands in README.md.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(missing_docs, reason = "the names say it, and the table below the rest")]
+pub enum Code {
+    Malformed,
+    NoSuchOperation,
+    WrongMethod,
+    BodyTooLarge,
+    WrongMediaType,
+    TooSlow,
+    HeadTooLarge,
+    NoToken,
+    TokenNotAcceptable,
+    TokenExpired,
+    KeysUnavailable,
+    NotGranted,
+    NotInCampaign,
+    OverRate,
+    AuditUnavailable,
+    CredentialUnavailable,
+    CredentialRefused,
+    UpstreamUnreachable,
+    UpstreamTooSlow,
+    UpstreamUnintelligible,
+    CircuitOpen,
+    Overloaded,
+    Internal,
+}
+
+impl Code {
+    /// Code and status, as one table.
+    const fn row(self) -> (&'static str, StatusCode) {
+        match self {
+            Self::Malformed => ("GW-1001", StatusCode::BAD_REQUEST),
+            Self::NoSuchOperation => ("GW-1002", StatusCode::NOT_FOUND),
+            Self::WrongMethod => ("GW-1003", StatusCode::METHOD_NOT_ALLOWED),
+            Self::BodyTooLarge => ("GW-1004", StatusCode::PAYLOAD_TOO_LARGE),
+            Self::WrongMediaType => ("GW-1005", StatusCode::UNSUPPORTED_MEDIA_TYPE),
+            Self::TooSlow => ("GW-1006", StatusCode::REQUEST_TIMEOUT),
+            Self::HeadTooLarge => ("GW-1007", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
+            Self::NoToken => ("GW-2001", StatusCode::UNAUTHORIZED),
+            Self::TokenNotAcceptable => ("GW-2002", StatusCode::UNAUTHORIZED),
+            Self::TokenExpired => ("GW-2003", StatusCode::UNAUTHORIZED),
+            Self::KeysUnavailable => ("GW-2004", StatusCode::SERVICE_UNAVAILABLE),
+            Self::NotGranted => ("GW-3001", StatusCode::FORBIDDEN),
+            Self::NotInCampaign => ("GW-3002", StatusCode::FORBIDDEN),
+            Self::OverRate => ("GW-3003", StatusCode::TOO_MANY_REQUESTS),
+            Self::AuditUnavailable => ("GW-4001", StatusCode::SERVICE_UNAVAILABLE),
+            Self::CredentialUnavailable => ("GW-4002", StatusCode::SERVICE_UNAVAILABLE),
+            Self::CredentialRefused => ("GW-5001", StatusCode::BAD_GATEWAY),
+            Self::UpstreamUnreachable => ("GW-5002", StatusCode::BAD_GATEWAY),
+            Self::UpstreamTooSlow => ("GW-5003", StatusCode::GATEWAY_TIMEOUT),
+            Self::UpstreamUnintelligible => ("GW-5004", StatusCode::BAD_GATEWAY),
+            Self::CircuitOpen => ("GW-5005", StatusCode::SERVICE_UNAVAILABLE),
+            Self::Overloaded => ("GW-9001", StatusCode::SERVICE_UNAVAILABLE),
+            Self::Internal => ("GW-9002", StatusCode::INTERNAL_SERVER_ERROR),
+        }
+    }
+
+    /// The code, as callers and records have it.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        self.row().0
+    }
+
+    /// Whether it is the gateway's "you may not".
+    pub(crate) const fn is_denial(self) -> bool {
+        matches!(self, Self::NotGranted | Self::NotInCampaign | Self::OverRate)
+    }
+
+    /// Its HTTP status.
+    #[must_use]
+    pub const fn status(self) -> StatusCode {
+        self.row().1
+    }
+}
+
+/// A refusal or failure, as the caller is told.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// The code.
+    pub code: Code,
+    /// What is wrong, for the one who must act on it.
+    pub message: Cow<'static, str>,
+    header: Option<(HeaderName, String)>,
+}
+
+/// The time after which to try again where nothing says better.
+const SOON: Duration = Duration::from_secs(1);
+
+impl Problem {
+    pub(crate) fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        let problem = Self { code, message: message.into(), header: None };
+        if code.status() == StatusCode::SERVICE_UNAVAILABLE {
+            problem.retry_after(SOON)
+        } else {
+            problem
+        }
+    }
+
+    fn allow(mut self, method: &Method) -> Self {
+        self.header = Some((ALLOW, method.to_string()));
+        self
+    }
+
+    fn challenge(mut self, parameters: &str) -> Self {
+        let separator = if parameters.is_empty() { "" } else { ", " };
+        let challenge = format!("Bearer realm=\"cms-gateway\"{separator}{parameters}");
+        self.header = Some((WWW_AUTHENTICATE, challenge));
+        self
+    }
+
+    /// In whole seconds, rounded up, at least one (RFC 9110, section 10.2.3).
+    pub(crate) fn retry_after(mut self, after: Duration) -> Self {
+        let seconds = after.as_millis().div_ceil(1000).max(1);
+        self.header = Some((RETRY_AFTER, seconds.to_string()));
+        self
+    }
+
+    /// The whole answer.
+    #[must_use]
+    pub fn response(&self, request_id: Uuid) -> Response<Full<Bytes>> {
+        #[derive(Serialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Body<'a> {
+            status_code: u16,
+            status: &'a str,
+            error_code: &'a str,
+            error_message: &'a str,
+            request_id: Uuid,
+        }
+        let status = self.code.status();
+        let body = Body {
+            status_code: status.as_u16(),
+            status: status.canonical_reason().unwrap_or_default(),
+            error_code: self.code.as_str(),
+            error_message: &self.message,
+            request_id,
+        };
+        let mut response =
+            json(status, serde_json::to_vec(&body).unwrap_or_default().into(), request_id);
+        if let Some((name, value)) = &self.header
+            && let Ok(value) = HeaderValue::from_str(value)
+        {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}
+
+/// An answer with a JSON body, or with none where that is empty.
+#[must_use]
+pub fn json(status: StatusCode, body: Bytes, request_id: Uuid) -> Response<Full<Bytes>> {
+    let mut headers = HeaderMap::with_capacity(4);
+    if !body.is_empty() {
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    }
+    if let Ok(id) = HeaderValue::from_str(&request_id.to_string()) {
+        headers.insert(&REQUEST_ID, id);
+    }
+    let mut response = Response::new(Full::new(body));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+// One impl for each stage's way to fail.
+
+macro_rules! also_from_owned {
+    ($($error:ty),*) => {
+        $(impl From<$error> for Problem {
+            fn from(error: $error) -> Self {
+                Self::from(&error)
+            }
+        })*
+    };
+}
+
+also_from_owned!(HeadError, RouteError, BodyError, BodyFault, audit::Unavailable);
+
+impl From<&HeadError> for Problem {
+    fn from(error: &HeadError) -> Self {
+        let code = match error {
+            HeadError::TooLarge(_) | HeadError::TooManyHeaders(_) => Code::HeadTooLarge,
+            _ => Code::Malformed,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<&RouteError> for Problem {
+    fn from(error: &RouteError) -> Self {
+        match error {
+            RouteError::NotFound => Self::new(Code::NoSuchOperation, error.to_string()),
+            RouteError::MethodNotAllowed { allow } => {
+                Self::new(Code::WrongMethod, error.to_string()).allow(allow)
+            }
+        }
+    }
+}
+
+impl From<&Refusal> for Problem {
+    /// The caller is told only what helps an honest one.
+    fn from(refusal: &Refusal) -> Self {
+        match refusal {
+            Refusal::NoToken => {
+                Self::new(Code::NoToken, "send a Bearer token in the Authorization header")
+                    .challenge("")
+            }
+            Refusal::Expired => {
+                Self::new(Code::TokenExpired, "the token has expired; get a new one").challenge(
+                    "error=\"invalid_token\", error_description=\"the token has expired\"",
+                )
+            }
+            Refusal::KeysUnavailable => Self::new(
+                Code::KeysUnavailable,
+                "the keys of the token's issuer can't be had at the moment",
+            ),
+            _ => Self::new(
+                Code::TokenNotAcceptable,
+                "the token is not acceptable; get one from a configured issuer, for this \
+                 gateway's audience",
+            )
+            .challenge(
+                "error=\"invalid_token\", error_description=\"the token is not acceptable\"",
+            ),
+        }
+    }
+}
+
+impl From<&BodyError> for Problem {
+    fn from(error: &BodyError) -> Self {
+        let code = match error {
+            BodyError::TooLarge(_) => Code::BodyTooLarge,
+            BodyError::MediaType | BodyError::Encoded => Code::WrongMediaType,
+            BodyError::TooSlow(_) => Code::TooSlow,
+            BodyError::Broken => Code::Malformed,
+        };
+        Self::new(code, error.to_string())
+    }
+}
+
+impl From<&BodyFault> for Problem {
+    fn from(fault: &BodyFault) -> Self {
+        Self::new(Code::Malformed, fault.to_string())
+    }
+}
+
+impl From<&Denied> for Problem {
+    fn from(denied: &Denied) -> Self {
+        let code = if denied.lacks_permission() { Code::NotGranted } else { Code::NotInCampaign };
+        let lacking: Vec<&str> = denied.lacks.iter().map(|lack| lack.permission.as_str()).collect();
+        let scope = lacking.join(" ");
+        Self::new(code, denied.to_string())
+            .challenge(&format!("error=\"insufficient_scope\", scope=\"{scope}\""))
+    }
+}
+
+impl From<&audit::Unavailable> for Problem {
+    /// Where the trail is kept is nothing for callers; the log and `/readyz` say it.
+    fn from(_: &audit::Unavailable) -> Self {
+        Self::new(
+            Code::AuditUnavailable,
+            "the audit trail can't be written, so nothing was sent; try again later",
+        )
+    }
+}
+
+impl From<&CredentialError> for Problem {
+    fn from(error: &CredentialError) -> Self {
+        match error {
+            CredentialError::Unavailable => Self::new(
+                Code::CredentialUnavailable,
+                "the gateway's credential for the CMS can't be had; nothing was sent",
+            ),
+            CredentialError::Refused { .. } => Self::new(
+                Code::CredentialRefused,
+                "the CMS refuses the gateway's credential; yours is not at fault",
+            ),
+        }
+    }
+}
+
+impl From<&upstream::Failure> for Problem {
+    fn from(failure: &upstream::Failure) -> Self {
+        use upstream::Failure;
+        match failure {
+            Failure::Unauthorized | Failure::Forbidden => Self::new(
+                Code::CredentialRefused,
+                "the CMS refuses the gateway's credential; yours is not at fault",
+            ),
+            Failure::Unreachable(_) => {
+                Self::new(Code::UpstreamUnreachable, "the CMS can't be reached; nothing was sent")
+            }
+            Failure::TimedOut(_) => Self::new(
+                Code::UpstreamTooSlow,
+                "the CMS did not answer in time; the change may have been made, and it is safe to \
+                 send it again",
+            ),
+            Failure::Unintelligible(_) => Self::new(
+                Code::UpstreamUnintelligible,
+                "the CMS's answer can't be understood; the change may have been made, and it is \
+                 safe to send it again",
+            ),
+            Failure::CircuitOpen { retry_after } => {
+                Self::new(Code::CircuitOpen, failure.to_string()).retry_after(*retry_after)
+            }
+        }
+    }
+}

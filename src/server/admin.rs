@@ -1,0 +1,116 @@
+//! The admin listener: `/metrics`, `/livez`, `/readyz`, `/version`.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONTENT_TYPE};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+use super::listener::accept;
+use crate::gateway::Gateway;
+
+/// The most connections, and how long a head and its answer may take.
+const CONNECTIONS: usize = 64;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Serves until told to stop.
+pub(super) async fn serve(
+    listener: TcpListener,
+    gateway: Arc<Gateway>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    while let Some((stream, source)) = accept(&listener, &mut stop).await {
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
+        let gateway = Arc::clone(&gateway);
+        tokio::spawn(async move {
+            let service = service_fn(move |request: Request<Incoming>| {
+                let response = answer(&gateway, request.method(), request.uri().path());
+                async move { Ok::<_, Infallible>(response) }
+            });
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(PATIENCE)
+                .serve_connection(TokioIo::new(stream), service);
+            if let Err(error) = connection.await {
+                tracing::debug!(%source, %error, "admin connection");
+            }
+            drop(place);
+        });
+    }
+}
+
+fn answer(gateway: &Gateway, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    let (status, media_type, body) = match path {
+        "/metrics" => {
+            observe_ages(gateway);
+            let exposition = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
+            (StatusCode::OK, exposition, gateway.metrics.exposition())
+        }
+        "/livez" => (StatusCode::OK, text, b"ok\n".to_vec()),
+        "/readyz" => {
+            let lacks = lacks(gateway);
+            if lacks.is_empty() {
+                (StatusCode::OK, text, b"ready\n".to_vec())
+            } else {
+                (StatusCode::SERVICE_UNAVAILABLE, text, (lacks.join("\n") + "\n").into_bytes())
+            }
+        }
+        "/version" => {
+            let version = concat!("{\"version\":\"", env!("CARGO_PKG_VERSION"), "\"}\n");
+            let json = HeaderValue::from_static("application/json");
+            (StatusCode::OK, json, version.as_bytes().to_vec())
+        }
+        _ => {
+            let known = b"known here: /metrics, /livez, /readyz, /version\n";
+            (StatusCode::NOT_FOUND, text, known.to_vec())
+        }
+    };
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, media_type);
+    if !matches!(*method, Method::GET | Method::HEAD) {
+        *response.body_mut() = Full::default();
+        *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+        response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+    }
+    response
+}
+
+/// What is not ready, a line each.
+fn lacks(gateway: &Gateway) -> Vec<String> {
+    let mut lacks: Vec<String> = gateway
+        .identity
+        .keys()
+        .filter(|keys| keys.age.is_none())
+        .map(|keys| format!("keys: none of issuer {}", keys.issuer))
+        .collect();
+    if gateway.credentials.age().is_none() {
+        lacks.push("credential: the source has given none".to_owned());
+    }
+    if let Some(reason) = gateway.audit.failure() {
+        lacks.push(format!("audit: {reason}"));
+    }
+    lacks
+}
+
+fn observe_ages(gateway: &Gateway) {
+    for keys in gateway.identity.keys() {
+        if let Some(age) = keys.age {
+            gateway.metrics.jwks_age.with_label_values(&[keys.issuer]).set(age.as_secs_f64());
+        }
+    }
+    if let Some(age) = gateway.credentials.age() {
+        gateway.metrics.credential_age.set(age.as_secs_f64());
+    }
+}

@@ -1,0 +1,178 @@
+//! The API's listener: TLS or plain text, HTTP/1.1 and HTTP/2, with a limit on everything.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+use uuid::Uuid;
+
+use super::listener::accept;
+use crate::config::Limits;
+use crate::gateway::Gateway;
+use crate::reply::{Code, Problem};
+use crate::telemetry::Metrics;
+
+/// The most requests at a time on one HTTP/2 connection.
+const STREAMS: u32 = 128;
+/// How often an HTTP/2 connection is asked whether it lives, and how long it may take to say so.
+const PING: Duration = Duration::from_secs(20);
+
+/// Serves until told to stop, and until every connection has ended.
+pub(super) async fn serve(
+    listener: TcpListener,
+    tls: Option<Arc<rustls::ServerConfig>>,
+    gateway: Arc<Gateway>,
+    mut stop: watch::Receiver<bool>,
+) {
+    let acceptor = tls.map(TlsAcceptor::from);
+    let builder = builder(gateway.limits());
+    let graceful = Arc::new(GracefulShutdown::new());
+    let places = Arc::new(Semaphore::new(gateway.limits().connections));
+    while let Some((stream, source)) = accept(&listener, &mut stop).await {
+        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+            if acceptor.is_none() {
+                tokio::spawn(refuse(stream));
+            }
+            continue;
+        };
+        let connection = Connection {
+            source,
+            gateway: Arc::clone(&gateway),
+            builder: builder.clone(),
+            graceful: Arc::clone(&graceful),
+            _place: Place::new(place, &gateway.metrics),
+        };
+        match acceptor.clone() {
+            None => {
+                tokio::spawn(connection.serve(stream));
+            }
+            Some(acceptor) => {
+                tokio::spawn(connection.serve_tls(stream, acceptor));
+            }
+        }
+    }
+    drop(listener);
+    if let Some(graceful) = Arc::into_inner(graceful) {
+        graceful.shutdown().await;
+    }
+}
+
+/// hyper's own limits on heads lie above the configured ones, up to which the gateway answers in
+/// its own shape.
+fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
+    let head = limits.head * 2 + (8 << 10);
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(limits.head_timeout)
+        .max_headers(limits.headers * 2)
+        .max_buf_size(head)
+        .keep_alive(true);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(STREAMS)
+        .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
+        .keep_alive_interval(PING)
+        .keep_alive_timeout(PING);
+    builder
+}
+
+struct Connection {
+    source: SocketAddr,
+    gateway: Arc<Gateway>,
+    builder: auto::Builder<TokioExecutor>,
+    graceful: Arc<GracefulShutdown>,
+    _place: Place,
+}
+
+impl Connection {
+    async fn serve_tls(self, stream: TcpStream, acceptor: TlsAcceptor) {
+        let within = self.gateway.limits().head_timeout;
+        match tokio::time::timeout(within, acceptor.accept(stream)).await {
+            Ok(Ok(stream)) => self.serve(stream).await,
+            Ok(Err(error)) => tracing::debug!(source = %self.source, %error, "TLS handshake"),
+            Err(_) => tracing::debug!(source = %self.source, "TLS handshake took too long"),
+        }
+    }
+
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
+        let Self { source, gateway, builder, graceful, _place } = self;
+        let head_timeout = gateway.limits().head_timeout;
+        let has_begun = Arc::new(AtomicBool::new(false));
+        let begun = Arc::clone(&has_begun);
+        let service = service_fn(move |request| {
+            begun.store(true, Ordering::Relaxed);
+            let answer = Arc::clone(&gateway).answer(request, source);
+            async move { Ok::<_, Infallible>(answer.await) }
+        });
+        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
+        let mut connection = pin!(graceful.watch(connection));
+        drop(graceful);
+        // hyper has no deadline before it knows which HTTP is spoken, so this is its first one.
+        let first = tokio::time::timeout(head_timeout, connection.as_mut()).await;
+        let ended = match first {
+            Ok(ended) => ended,
+            Err(_) if has_begun.load(Ordering::Relaxed) => connection.await,
+            Err(_) => return tracing::debug!(%source, "no request came in time"),
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%source, %error, "connection");
+        }
+    }
+}
+
+/// Tells a connection that there is no place for it, as HTTP/1.1 would have it.
+async fn refuse(mut stream: TcpStream) {
+    let problem = Problem::new(Code::Overloaded, "too many connections are open; try again");
+    let response = problem.response(Uuid::now_v7());
+    let (head, body) = response.into_parts();
+    let Ok(body) = body.collect().await;
+    let body = body.to_bytes();
+    let mut text = format!("HTTP/1.1 {}\r\nconnection: close\r\n", head.status).into_bytes();
+    for (name, value) in &head.headers {
+        text.extend_from_slice(name.as_str().as_bytes());
+        text.extend_from_slice(b": ");
+        text.extend_from_slice(value.as_bytes());
+        text.extend_from_slice(b"\r\n");
+    }
+    text.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
+    text.extend_from_slice(&body);
+    let write = async {
+        stream.write_all(&text).await?;
+        stream.shutdown().await
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(1), write).await;
+}
+
+/// A place among the open connections.
+struct Place {
+    _permit: OwnedSemaphorePermit,
+    metrics: Arc<Metrics>,
+}
+
+impl Place {
+    fn new(permit: OwnedSemaphorePermit, metrics: &Arc<Metrics>) -> Self {
+        metrics.connections.inc();
+        Self { _permit: permit, metrics: Arc::clone(metrics) }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.metrics.connections.dec();
+    }
+}

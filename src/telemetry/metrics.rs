@@ -1,0 +1,160 @@
+//! The metrics, after Prometheus's rules of naming. No label holds what a client chooses.
+
+use prometheus::{
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Opts, Registry, TextEncoder,
+};
+use prometheus::{GaugeVec, core::Collector};
+
+/// From half a millisecond to ten seconds.
+const BUCKETS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
+/// Every metric of one gateway. README.md says what each of them counts.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the help text of each stands where it is made")]
+pub struct Metrics {
+    registry: Registry,
+    pub requests: IntCounterVec,
+    pub request_duration: HistogramVec,
+    pub upstream_duration: Histogram,
+    pub jwks_refresh: IntCounterVec,
+    pub jwks_age: GaugeVec,
+    pub credential_refresh: IntCounterVec,
+    pub credential_age: Gauge,
+    pub credential_refused: IntGauge,
+    pub audit_records: IntCounterVec,
+    pub audit_flush_duration: Histogram,
+    pub audit_queue_depth: IntGauge,
+    pub audit_failures: IntCounter,
+    pub circuit_open: IntGauge,
+    pub in_flight: IntGauge,
+    pub connections: IntGauge,
+    pub token_refusals: IntCounterVec,
+}
+
+impl Metrics {
+    /// Makes and registers them all.
+    ///
+    /// # Errors
+    ///
+    /// When two of them have one name, which no run can survive.
+    pub fn new() -> prometheus::Result<Self> {
+        let registry = Registry::new();
+        let opts = |name: &str, help: &str| Opts::new(format!("cms_gateway_{name}"), help);
+        let histogram = |name: &str, help: &str| HistogramOpts {
+            common_opts: opts(name, help),
+            buckets: BUCKETS.to_vec(),
+        };
+        let counters = |name, help, labels: &[&str]| {
+            register(&registry, IntCounterVec::new(opts(name, help), labels)?)
+        };
+        let gauge = |name, help| register(&registry, IntGauge::with_opts(opts(name, help))?);
+        let metrics = Self {
+            requests: counters(
+                "requests_total",
+                "Requests answered, by operation, decision (allow, deny, none) and status.",
+                &["operation", "decision", "status"],
+            )?,
+            request_duration: register(
+                &registry,
+                HistogramVec::new(
+                    histogram("request_duration_seconds", "From a request's head to its answer."),
+                    &["operation"],
+                )?,
+            )?,
+            upstream_duration: register(
+                &registry,
+                Histogram::with_opts(histogram(
+                    "upstream_duration_seconds",
+                    "From a request to the CMS to the last byte of its answer.",
+                ))?,
+            )?,
+            jwks_refresh: counters(
+                "jwks_refresh_total",
+                "Refreshes of an issuer's keys, by result.",
+                &["issuer", "result"],
+            )?,
+            jwks_age: register(
+                &registry,
+                GaugeVec::new(
+                    opts("jwks_age_seconds", "Time since an issuer's keys were last fetched."),
+                    &["issuer"],
+                )?,
+            )?,
+            credential_refresh: counters(
+                "credential_refresh_total",
+                "Readings of the credential's source, by result.",
+                &["result"],
+            )?,
+            credential_age: register(
+                &registry,
+                Gauge::with_opts(opts(
+                    "credential_age_seconds",
+                    "Time since the credential's source was last read.",
+                ))?,
+            )?,
+            credential_refused: gauge(
+                "credential_refused",
+                "1 while the CMS refuses the current credential.",
+            )?,
+            audit_records: counters(
+                "audit_records_total",
+                "Audit records that are durable, by kind.",
+                &["kind"],
+            )?,
+            audit_flush_duration: register(
+                &registry,
+                Histogram::with_opts(histogram(
+                    "audit_flush_duration_seconds",
+                    "Writing and syncing one batch of audit records.",
+                ))?,
+            )?,
+            audit_queue_depth: gauge(
+                "audit_queue_depth",
+                "Audit records that wait to be written.",
+            )?,
+            audit_failures: register(
+                &registry,
+                IntCounter::with_opts(opts(
+                    "audit_failures_total",
+                    "Writings of the audit trail that failed.",
+                ))?,
+            )?,
+            circuit_open: gauge("circuit_open", "1 while the CMS is not asked.")?,
+            in_flight: gauge("in_flight", "Requests that are worked on.")?,
+            connections: gauge("connections", "Connections that are open to the API.")?,
+            token_refusals: counters(
+                "token_refusals_total",
+                "Requests without a principal, by reason.",
+                &["reason"],
+            )?,
+            registry: registry.clone(),
+        };
+        let build = register(
+            &registry,
+            GaugeVec::new(opts("build_info", "1, with the version that runs."), &["version"])?,
+        )?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
+        Ok(metrics)
+    }
+
+    /// All of them in Prometheus's text format.
+    #[must_use]
+    pub fn exposition(&self) -> Vec<u8> {
+        let mut text = Vec::with_capacity(16 << 10);
+        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
+            tracing::error!(%error, "the metrics can't be shown");
+        }
+        text
+    }
+}
+
+fn register<C: Collector + Clone + 'static>(
+    registry: &Registry,
+    collector: C,
+) -> prometheus::Result<C> {
+    registry.register(Box::new(collector.clone()))?;
+    Ok(collector)
+}
