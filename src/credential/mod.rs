@@ -112,8 +112,11 @@ pub struct Credentials {
 #[derive(Debug)]
 struct Refused {
     credential: Arc<Credential>,
+    /// When it was used last.
     since: Instant,
     pause: Duration,
+    /// When the source was last read because of it.
+    read: Instant,
 }
 
 impl Credentials {
@@ -171,7 +174,7 @@ impl Credentials {
             store.current.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, credential))
         };
         let is_known = self.refused().as_ref().is_some_and(|mark| {
-            Arc::ptr_eq(&mark.credential, credential) && mark.since.elapsed() < FIRST_PAUSE
+            Arc::ptr_eq(&mark.credential, credential) && mark.read.elapsed() < FIRST_PAUSE
         });
         if is_current(self) && !is_known {
             self.read().await;
@@ -180,11 +183,14 @@ impl Credentials {
             return self.current.load_full();
         }
         let mut refused = self.refused();
-        if refused.is_none() {
+        if let Some(mark) = refused.as_mut() {
+            mark.read = if is_known { mark.read } else { Instant::now() };
+        } else {
             *refused = Some(Refused {
                 credential: Arc::clone(credential),
                 since: Instant::now(),
                 pause: FIRST_PAUSE,
+                read: Instant::now(),
             });
             self.metrics.credential_refused.set(1);
             tracing::error!("the CMS refuses the credential, and the source has no other one");
