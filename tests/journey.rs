@@ -1,5 +1,8 @@
 //! A Bearer call in, a Basic call out, on record.
 
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 mod support;
 
 use bytes::Bytes;

@@ -1,5 +1,8 @@
 //! Every row of the reply table, and every request that has no operation.
 
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 mod support;
 
 use std::io::{Read, Write};

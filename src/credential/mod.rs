@@ -3,7 +3,7 @@
 //! The CMS locks an account after a few wrong passwords. So when it answers 401, the source is
 //! read once for all who wait; only another credential is tried, once. Else the credential is
 //! marked as refused and stays unused until the source has another one, but for one try after a
-//! pause that grows from [`FIRST_PAUSE`] to [`LONGEST_PAUSE`].
+//! pause that grows from one second to sixty.
 
 mod source;
 

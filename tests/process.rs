@@ -1,0 +1,318 @@
+//! The process: its commands, its signals, its TLS, its sandbox.
+
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use serde_json::json;
+
+use support::{BINARY, SAMPLE, World, request, run, wait_for, write_secret};
+
+fn text(output: &std::process::Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()).into_owned()
+}
+
+#[test]
+fn a_graceful_stop_under_load_loses_no_answer() {
+    let mut world = World::start();
+    world.gateway.wait_until_ready();
+    let token = world.supervisor();
+    let api = world.gateway.api;
+    let (answered, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                let text = request(&token, SAMPLE).replace("Connection: close\r\n", "");
+                while !is_over.load(Ordering::Relaxed) {
+                    let Ok(mut stream) = TcpStream::connect(api) else { return };
+                    while stream.write_all(text.as_bytes()).is_ok() {
+                        let mut buffer = [0; 4096];
+                        match stream.read(&mut buffer) {
+                            Ok(0) | Err(_) => break,
+                            Ok(read) => {
+                                assert!(buffer[..read].starts_with(b"HTTP/1.1 200"));
+                                answered.fetch_add(1, Ordering::Relaxed);
+                            }
+                        }
+                    }
+                }
+            });
+        }
+        wait_for("some load", || answered.load(Ordering::Relaxed) > 200);
+        world.gateway.signal("-TERM");
+        let status = world.gateway.wait();
+        is_over.store(true, Ordering::Relaxed);
+        assert_eq!(status.code(), Some(0));
+    });
+    assert_eq!(world.cms.calls() as usize, answered.load(Ordering::Relaxed));
+    let records = support::records_in(&world.folder.path().join("audit"));
+    let count = |kind: &str| records.iter().filter(|record| record["kind"] == kind).count();
+    assert_eq!((count("intent"), count("outcome")), (world.cms.calls() as usize, count("intent")));
+    assert_eq!(records.last().unwrap()["event"]["name"], "stop");
+}
+
+#[test]
+fn an_interrupt_stops_it_too() {
+    let mut world = World::start();
+    world.gateway.signal("-INT");
+    assert_eq!(world.gateway.wait().code(), Some(0));
+}
+
+#[test]
+fn the_admin_listener_tells_how_it_is() {
+    let world = World::start();
+    world.gateway.wait_until_ready();
+    world.put(&world.supervisor(), SAMPLE);
+    let metric = |line: &str| world.gateway.metric(&format!("cms_gateway_{line}"));
+    let requests = "requests_total{decision=\"allow\",operation=\"lead-users\",status=\"200\"}";
+    assert_eq!(metric(requests), Some(1.0));
+    assert_eq!(metric("request_duration_seconds_count{operation=\"lead-users\"}"), Some(1.0));
+    assert_eq!(metric("upstream_duration_seconds_count"), Some(1.0));
+    assert_eq!(metric("audit_records_total{kind=\"intent\"}"), Some(1.0));
+    assert_eq!(metric("credential_refresh_total{result=\"success\"}"), Some(1.0));
+    assert_eq!(metric("build_info{version=\"0.1.0\"}"), Some(1.0));
+    assert!(metric("credential_age_seconds").is_some());
+    assert!(world.gateway.metric("process_resident_memory_bytes").unwrap() > 0.0);
+    assert_eq!(world.gateway.admin("/livez").body, "ok\n");
+    assert_eq!(world.gateway.admin("/version").json(), json!({"version": "0.1.0"}));
+    assert_eq!(world.gateway.admin("/other").status, 404);
+}
+
+#[test]
+fn check_names_every_fault_in_one_run_and_serve_refuses_the_same() {
+    let world = World::start();
+    let file = world.config();
+    let config = file.to_str().unwrap();
+    let good = run(&["check", "--config", config]);
+    assert_eq!(good.status.code(), Some(0), "{}", text(&good));
+
+    let folder = world.folder.path();
+    write_secret(&folder.join("username"), "with:colon");
+    fs::set_permissions(
+        folder.join("password"),
+        std::os::unix::fs::PermissionsExt::from_mode(0o640),
+    )
+    .unwrap();
+    let bad = fs::read_to_string(&file)
+        .unwrap()
+        .replace("api = \"127.0.0.1:0\"", "api = \"0.0.0.0:8080\"")
+        .replace("[\"ES256\", \"RS256\"]", "[\"ES256\", \"HS256\", \"none\"]")
+        .replace("jwks.json", "nothing.json")
+        .replace("campaigns = [1, 2]", "campaigns = [0]\ncampaign = 1")
+        .replace("[\"lead-users:unassign\"]", "[]")
+        .replace("source = \"file\"", "source = \"file\"\nrefresh = \"-1s\"")
+        .replace("directory = \"audit\"", "directry = \"audit\"")
+        .replace("url = \"http://127", "connect_timeout = 2\nurl = \"http://cms.example.com\" # ");
+    fs::write(&file, &bad).unwrap();
+    let checked = run(&["check", "--config", config]);
+    assert_eq!(checked.status.code(), Some(2));
+    let words = text(&checked);
+    let line = |start: &str| bad.lines().position(|it| it.starts_with(start)).unwrap() + 1;
+    for (line, key, what) in [
+        (line("api"), "listen.api", "is not loopback"),
+        (line("algorithms"), "issuers[0].algorithms", "HS256 is symmetric"),
+        (line("algorithms"), "issuers[0].algorithms", "\"none\" is not an algorithm"),
+        (line("jwks"), "issuers[0].jwks.file", "nothing.json can't be read"),
+        (line("campaigns = [0]"), "roles.north-dialer.campaigns", "0 is not a number from 1"),
+        (line("campaign ="), "roles.north-dialer.campaign", "did you mean campaigns?"),
+        (line("[roles.remover]"), "roles.remover.permissions", "is missing"),
+        (line("refresh"), "credential.refresh", "\"-1s\" is not a time"),
+        (line("username"), "credential.username", "holds a colon"),
+        (line("password"), "credential.password", "has mode 0640"),
+        (line("[audit]"), "audit.directory", "is missing"),
+        (line("directry"), "audit.directry", "did you mean directory?"),
+        (line("connect_timeout"), "upstream.connect_timeout", "2 is not a time"),
+        (line("url"), "upstream.url", "is not loopback"),
+    ] {
+        let found = words
+            .lines()
+            .any(|own| own.starts_with(&format!("{config}:{line}: {key}: ")) && own.contains(what));
+        assert!(found, "no {line} {key} {what} in:\n{words}");
+    }
+    let served = run(&["serve", "--config", config]);
+    assert_eq!((served.status.code(), text(&served)), (Some(2), words));
+
+    fs::write(&file, "[listen\napi = 1").unwrap();
+    let broken = run(&["check", "--config", config]);
+    assert!(text(&broken).contains("gateway.toml:1: not TOML"), "{}", text(&broken));
+    assert_eq!(run(&["check", "--config", "/nonexistent"]).status.code(), Some(2));
+    assert_eq!(run(&["check"]).status.code(), Some(2));
+}
+
+#[test]
+fn each_key_can_be_overridden_by_an_environment_variable() {
+    let world = World::start();
+    let check = |name: &str, value: &str| {
+        let mut command = Command::new(BINARY);
+        let command = command.args(["check", "--config"]).arg(world.config()).env(name, value);
+        let output = command.output().unwrap();
+        (output.status.code(), text(&output))
+    };
+    let list = "CMS_GATEWAY__ISSUERS__0__AUDIENCES";
+    assert_eq!(check(list, "[\"a\", \"b\"]").0, Some(0));
+    assert_eq!(check("CMS_GATEWAY__ROLES__NORTH_DIALER__CAMPAIGNS", "any").0, Some(0));
+    for (name, value, key) in [
+        ("CMS_GATEWAY__UPSTREAM__CONNECT_TIMEOUT", "never", "upstream.connect_timeout"),
+        ("CMS_GATEWAY__LISTEN__API", "0.0.0.0:1", "listen.api"),
+        ("CMS_GATEWAY__LISTEN__APY", "0.0.0.0:1", "listen.apy"),
+        (list, "7", "issuers[0].audiences"),
+    ] {
+        let (status, words) = check(name, value);
+        assert_eq!(status, Some(2), "{name}");
+        assert!(words.starts_with(&format!("environment {name}: {key}: ")), "{words}");
+    }
+}
+
+#[test]
+fn the_credential_may_come_from_the_environment() {
+    let world = World::with_command(
+        |config| {
+            *config = config
+                .replace("source = \"file\"", "source = \"env\"")
+                .replace("username = \"username\"", "username = \"CMS_USERNAME\"")
+                .replace("password = \"password\"", "password = \"CMS_PASSWORD\"");
+        },
+        |config| {
+            let mut command = Command::new(BINARY);
+            command.args(["serve", "--config"]).arg(config);
+            let (name, password) = support::cms::ACCOUNT;
+            command.env("CMS_USERNAME", name).env("CMS_PASSWORD", password);
+            command
+        },
+    );
+    world.gateway.wait_until_ready();
+    assert_eq!(world.put(&world.supervisor(), SAMPLE).status, 200);
+    assert_eq!(world.records().pop().unwrap()["credential"]["source"], "env");
+}
+
+#[test]
+fn explain_says_what_would_be_decided_and_why() {
+    let world = World::start();
+    let folder = world.folder.path();
+    let write = |name: &str, text: &str| {
+        fs::write(folder.join(name), text).unwrap();
+        folder.join(name).to_str().unwrap().to_owned()
+    };
+    let config = world.config().to_str().unwrap().to_owned();
+    let body = write("body.json", SAMPLE);
+    let explain = |option: &str, who: &str, body: &str| {
+        let output = run(&["explain", "--config", &config, option, who, "--body-file", body]);
+        (output.status.code(), text(&output))
+    };
+    let token = world.supervisor();
+    let good = write("token", &format!("{token}\n"));
+    let (status, words) = explain("--token-file", &good, &body);
+    assert_eq!(status, Some(0), "{words}");
+    assert!(words.contains("role campaign-supervisor grants lead-users:assign"), "{words}");
+    assert!(words.contains("role campaign-supervisor grants lead-users:unassign"), "{words}");
+    assert!(!words.contains(&token));
+
+    let claims = write("claims.json", r#"{"sub":"x","roles":["north-dialer"]}"#);
+    let (status, words) = explain("--claims-file", &claims, &body);
+    assert_eq!(status, Some(1), "{words}");
+    assert!(words.contains("denied, GW-3001"), "{words}");
+    assert!(words.contains("role north-dialer does not grant lead-users:unassign"), "{words}");
+    assert!(!words.contains("lead-users:assign\n"), "what is granted is no lack: {words}");
+
+    let broken = write("broken", &format!("{token}x"));
+    let (status, words) = explain("--token-file", &broken, &body);
+    assert_eq!(status, Some(1));
+    assert!(words.contains("GW-2002") && !words.contains(&token), "{words}");
+    let (status, words) = explain("--token-file", &good, &write("bad.json", "{}"));
+    assert!(status == Some(1) && words.contains("GW-1001"), "{words}");
+    assert_eq!(explain("--token-file", "/nonexistent", &body).0, Some(2));
+}
+
+#[test]
+fn tls_speaks_both_http_versions_by_alpn() {
+    let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let (certificate, key) = (signed.cert.pem(), signed.signing_key.serialize_pem());
+    let world = World::with_command(
+        |config| {
+            *config = config.replace(
+                "admin = ",
+                "tls = { certificate = \"tls.crt\", key = \"tls.key\" }\nadmin = ",
+            );
+        },
+        |config| {
+            fs::write(config.with_file_name("tls.crt"), &certificate).unwrap();
+            fs::write(config.with_file_name("tls.key"), &key).unwrap();
+            let mut command = Command::new(BINARY);
+            command.args(["serve", "--config"]).arg(config);
+            command
+        },
+    );
+    world.gateway.wait_until_ready();
+    let mut roots = rustls::RootCertStore::empty();
+    roots.add(signed.cert.der().clone()).unwrap();
+    let token = world.supervisor();
+    for (alpn, version) in [("h2", http::Version::HTTP_2), ("http/1.1", http::Version::HTTP_11)] {
+        let mut tls = rustls::ClientConfig::builder()
+            .with_root_certificates(roots.clone())
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![alpn.into()];
+        let (api, token) = (world.gateway.api, token.clone());
+        let answer = world.block_on(async move {
+            let stream = tokio::net::TcpStream::connect(api).await.unwrap();
+            let connector = tokio_rustls::TlsConnector::from(std::sync::Arc::new(tls));
+            let name = "localhost".try_into().unwrap();
+            let stream = connector.connect(name, stream).await.unwrap();
+            assert_eq!(stream.get_ref().1.alpn_protocol(), Some(alpn.as_bytes()));
+            let io = hyper_util::rt::TokioIo::new(stream);
+            let uri = format!("https://localhost{}", support::PATH);
+            let request = http::Request::put(if alpn == "h2" { &uri } else { support::PATH })
+                .header("host", "localhost")
+                .header("authorization", format!("Bearer {token}"))
+                .header("content-type", "application/json")
+                .body(http_body_util::Full::new(bytes::Bytes::from(SAMPLE)))
+                .unwrap();
+            if alpn == "h2" {
+                let executor = hyper_util::rt::TokioExecutor::new();
+                let (mut send, connection) =
+                    hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+                tokio::spawn(connection);
+                send.send_request(request).await.unwrap()
+            } else {
+                let (mut send, connection) =
+                    hyper::client::conn::http1::handshake(io).await.unwrap();
+                tokio::spawn(connection);
+                send.send_request(request).await.unwrap()
+            }
+        });
+        assert_eq!((answer.status().as_u16(), answer.version()), (200, version));
+    }
+}
+
+#[test]
+fn the_sandbox_tells_a_taken_port_clearly() {
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = held.local_addr().unwrap().port().to_string();
+    let output = Command::new(env!("CARGO_BIN_EXE_sandbox"))
+        .args(["--once", "--cms-port", &port])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let words = text(&output);
+    assert!(words.contains("--cms-port") && words.contains(&port), "{words}");
+}
+
+#[test]
+fn the_sandbox_tour_goes_well_within_80_columns() {
+    let output = Command::new(env!("CARGO_BIN_EXE_sandbox")).arg("--once").output().unwrap();
+    let words = text(&output);
+    assert_eq!(output.status.code(), Some(0), "{words}");
+    assert!(!words.contains("WRONG") && words.contains("ok      "));
+    assert!(!words.contains('\u{1b}'), "no colours where there is no terminal");
+    for line in words.lines().filter(|line| !line.contains("all files")) {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    assert!(!Path::new("audit").exists());
+}
