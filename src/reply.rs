@@ -145,6 +145,25 @@ impl Problem {
     /// The whole answer.
     #[must_use]
     pub fn response(&self, request_id: Uuid) -> Response<Full<Bytes>> {
+        self.whole(request_id).map(Full::new)
+    }
+
+    /// The whole answer as HTTP/1.1 writes it, for a connection that hyper does not serve.
+    pub(crate) fn http_1(&self, request_id: Uuid) -> Vec<u8> {
+        let (head, body) = self.whole(request_id).into_parts();
+        let mut text = format!("HTTP/1.1 {}\r\nconnection: close\r\n", head.status).into_bytes();
+        for (name, value) in &head.headers {
+            text.extend_from_slice(name.as_str().as_bytes());
+            text.extend_from_slice(b": ");
+            text.extend_from_slice(value.as_bytes());
+            text.extend_from_slice(b"\r\n");
+        }
+        text.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
+        text.extend_from_slice(&body);
+        text
+    }
+
+    fn whole(&self, request_id: Uuid) -> Response<Bytes> {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Body<'a> {
@@ -163,7 +182,7 @@ impl Problem {
             request_id,
         };
         let mut response =
-            json(status, serde_json::to_vec(&body).unwrap_or_default().into(), request_id);
+            with_json(status, serde_json::to_vec(&body).unwrap_or_default().into(), request_id);
         if let Some((name, value)) = &self.header
             && let Ok(value) = HeaderValue::from_str(value)
         {
@@ -176,6 +195,10 @@ impl Problem {
 /// An answer with a JSON body, or with none where that is empty.
 #[must_use]
 pub fn json(status: StatusCode, body: Bytes, request_id: Uuid) -> Response<Full<Bytes>> {
+    with_json(status, body, request_id).map(Full::new)
+}
+
+fn with_json(status: StatusCode, body: Bytes, request_id: Uuid) -> Response<Bytes> {
     let mut headers = HeaderMap::with_capacity(4);
     if !body.is_empty() {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -183,7 +206,7 @@ pub fn json(status: StatusCode, body: Bytes, request_id: Uuid) -> Response<Full<
     if let Ok(id) = HeaderValue::from_str(&request_id.to_string()) {
         headers.insert(&REQUEST_ID, id);
     }
-    let mut response = Response::new(Full::new(body));
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response

@@ -1,23 +1,24 @@
 //! The API's listener: TLS or plain text, HTTP/1.1 and HTTP/2, with a limit on everything.
 
 use std::convert::Infallible;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use http_body_util::BodyExt;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
 use uuid::Uuid;
 
+use super::bare::Shaped;
 use super::listener::accept;
 use crate::config::Limits;
 use crate::gateway::Gateway;
@@ -38,7 +39,7 @@ pub(super) async fn serve(
 ) {
     let acceptor = tls.map(TlsAcceptor::from);
     let builder = builder(gateway.limits());
-    let graceful = Arc::new(GracefulShutdown::new());
+    let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(gateway.limits().connections));
     while let Some((stream, source)) = accept(&listener, &mut stop).await {
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
@@ -51,12 +52,12 @@ pub(super) async fn serve(
             source,
             gateway: Arc::clone(&gateway),
             builder: builder.clone(),
-            graceful: Arc::clone(&graceful),
+            watcher: graceful.watcher(),
             _place: Place::new(place, &gateway.metrics),
         };
         match acceptor.clone() {
             None => {
-                tokio::spawn(connection.serve(stream));
+                tokio::spawn(connection.serve_plain(stream));
             }
             Some(acceptor) => {
                 tokio::spawn(connection.serve_tls(stream, acceptor));
@@ -64,9 +65,7 @@ pub(super) async fn serve(
         }
     }
     drop(listener);
-    if let Some(graceful) = Arc::into_inner(graceful) {
-        graceful.shutdown().await;
-    }
+    graceful.shutdown().await;
 }
 
 /// hyper's own limits on heads lie above the configured ones, up to which the gateway answers in
@@ -95,7 +94,7 @@ struct Connection {
     source: SocketAddr,
     gateway: Arc<Gateway>,
     builder: auto::Builder<TokioExecutor>,
-    graceful: Arc<GracefulShutdown>,
+    watcher: Watcher,
     _place: Place,
 }
 
@@ -103,14 +102,26 @@ impl Connection {
     async fn serve_tls(self, stream: TcpStream, acceptor: TlsAcceptor) {
         let within = self.gateway.limits().head_timeout;
         match tokio::time::timeout(within, acceptor.accept(stream)).await {
-            Ok(Ok(stream)) => self.serve(stream).await,
+            Ok(Ok(stream)) => {
+                self.serve(stream).await;
+            }
             Ok(Err(error)) => tracing::debug!(source = %self.source, %error, "TLS handshake"),
             Err(_) => tracing::debug!(source = %self.source, "TLS handshake took too long"),
         }
     }
 
-    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) {
-        let Self { source, gateway, builder, graceful, _place } = self;
+    async fn serve_plain(self, stream: TcpStream) {
+        let Ok((stream, spare)) = duplicate(stream) else { return };
+        if self.serve(stream).await == Ended::WithoutRequest {
+            // hyper has let go of its stream without a word; this one leads to the same client.
+            let problem = Problem::new(Code::TooSlow, "the request's head did not arrive in time");
+            let mut spare = spare;
+            let _ = spare.write_all(&problem.http_1(Uuid::now_v7()));
+        }
+    }
+
+    async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Ended {
+        let Self { source, gateway, builder, watcher, _place } = self;
         let head_timeout = gateway.limits().head_timeout;
         let has_begun = Arc::new(AtomicBool::new(false));
         let begun = Arc::clone(&has_begun);
@@ -119,38 +130,45 @@ impl Connection {
             let answer = Arc::clone(&gateway).answer(request, source);
             async move { Ok::<_, Infallible>(answer.await) }
         });
-        let connection = builder.serve_connection(TokioIo::new(stream), service).into_owned();
-        let mut connection = pin!(graceful.watch(connection));
-        drop(graceful);
+        let stream = TokioIo::new(Shaped::new(stream));
+        let connection = builder.serve_connection(stream, service).into_owned();
+        let mut connection = pin!(watcher.watch(connection));
         // hyper has no deadline before it knows which HTTP is spoken, so this is its first one.
-        let first = tokio::time::timeout(head_timeout, connection.as_mut()).await;
-        let ended = match first {
+        let ended = match tokio::time::timeout(head_timeout, connection.as_mut()).await {
             Ok(ended) => ended,
             Err(_) if has_begun.load(Ordering::Relaxed) => connection.await,
-            Err(_) => return tracing::debug!(%source, "no request came in time"),
+            Err(_) => {
+                tracing::debug!(%source, "no request came in time");
+                return Ended::WithoutRequest;
+            }
         };
         if let Err(error) = ended {
             tracing::debug!(%source, %error, "connection");
         }
+        Ended::Otherwise
     }
+}
+
+/// How a connection ended.
+#[derive(Debug, PartialEq, Eq)]
+enum Ended {
+    /// Its time was over before a whole head had come.
+    WithoutRequest,
+    /// In any other way.
+    Otherwise,
+}
+
+/// The same connection a second time, as one that does not block.
+fn duplicate(stream: TcpStream) -> io::Result<(TcpStream, std::net::TcpStream)> {
+    let stream = stream.into_std()?;
+    let spare = stream.try_clone()?;
+    Ok((TcpStream::from_std(stream)?, spare))
 }
 
 /// Tells a connection that there is no place for it, as HTTP/1.1 would have it.
 async fn refuse(mut stream: TcpStream) {
     let problem = Problem::new(Code::Overloaded, "too many connections are open; try again");
-    let response = problem.response(Uuid::now_v7());
-    let (head, body) = response.into_parts();
-    let Ok(body) = body.collect().await;
-    let body = body.to_bytes();
-    let mut text = format!("HTTP/1.1 {}\r\nconnection: close\r\n", head.status).into_bytes();
-    for (name, value) in &head.headers {
-        text.extend_from_slice(name.as_str().as_bytes());
-        text.extend_from_slice(b": ");
-        text.extend_from_slice(value.as_bytes());
-        text.extend_from_slice(b"\r\n");
-    }
-    text.extend_from_slice(format!("content-length: {}\r\n\r\n", body.len()).as_bytes());
-    text.extend_from_slice(&body);
+    let text = problem.http_1(Uuid::now_v7());
     let write = async {
         stream.write_all(&text).await?;
         stream.shutdown().await

@@ -2,6 +2,7 @@
 
 mod admin;
 mod api;
+mod bare;
 mod listener;
 
 use std::io;

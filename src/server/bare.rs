@@ -1,0 +1,94 @@
+//! Gives hyper's own refusals the gateway's shape.
+//!
+//! A head that is no HTTP never becomes a request: hyper answers it itself, with an empty 400, 414
+//! or 431, and closes the connection. Callers were promised one shape for every error, so this
+//! stream, which lies under hyper, writes that answer in its stead. The gateway's own answers of
+//! these statuses always have a body, by which the two are told apart.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use uuid::Uuid;
+
+use crate::reply::{Code, Problem};
+
+/// A client's connection, below hyper.
+#[derive(Debug)]
+pub(super) struct Shaped<S> {
+    stream: S,
+    /// What is written in the stead of hyper's answer, and how much of it has been.
+    instead: Option<(Vec<u8>, usize)>,
+}
+
+impl<S: AsyncWrite + Unpin> Shaped<S> {
+    pub(super) fn new(stream: S) -> Self {
+        Self { stream, instead: None }
+    }
+
+    fn poll_instead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some((text, written)) = &mut self.instead {
+            let rest = text.get(*written..).unwrap_or_default();
+            if rest.is_empty() {
+                self.instead = None;
+                break;
+            }
+            let more = ready!(Pin::new(&mut self.stream).poll_write(context, rest))?;
+            if more == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            *written += more;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Shaped<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(context, buffer)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Shaped<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_instead(context))?;
+        if let Some(problem) = bare_refusal(bytes) {
+            self.instead = Some((problem.http_1(Uuid::now_v7()), 0));
+            // hyper's answer is taken whole; ours is written by the flush that follows it.
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        Pin::new(&mut self.stream).poll_write(context, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_instead(context))?;
+        Pin::new(&mut self.stream).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_instead(context))?;
+        Pin::new(&mut self.stream).poll_shutdown(context)
+    }
+}
+
+/// What hyper refuses with these bytes, if they are such an answer of its own.
+fn bare_refusal(bytes: &[u8]) -> Option<Problem> {
+    let status = bytes.strip_prefix(b"HTTP/1.1 4").or_else(|| bytes.strip_prefix(b"HTTP/1.0 4"))?;
+    let empty = b"\r\ncontent-length: 0\r\n";
+    bytes.windows(empty.len()).find(|window| window == empty)?;
+    Some(match status.get(..2)? {
+        b"31" => Problem::new(Code::HeadTooLarge, "the request's line or headers are too large"),
+        b"14" => Problem::new(Code::HeadTooLarge, "the request's target is too long"),
+        b"00" => Problem::new(Code::Malformed, "the request's head is not HTTP/1.1 (RFC 9112)"),
+        _ => return None,
+    })
+}
