@@ -5,6 +5,8 @@
 
 mod support;
 
+use std::process::Command;
+
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper_util::client::legacy::Client;
@@ -175,8 +177,15 @@ fn http_2_with_prior_knowledge_is_spoken_too() {
 }
 
 #[test]
-fn no_secret_is_in_any_output() {
-    let world = World::start();
+fn no_secret_is_in_any_output_even_at_the_level_trace() {
+    let world = World::with_command(
+        |_| {},
+        |config| {
+            let mut command = Command::new(support::BINARY);
+            command.args(["serve", "--config"]).arg(config).env("CMS_GATEWAY_LOG", "trace");
+            command
+        },
+    );
     world.gateway.wait_until_ready();
     let token = world.supervisor();
     world.put(&token, SAMPLE);
@@ -189,9 +198,12 @@ fn no_secret_is_in_any_output() {
     for record in support::records_in(&world.folder.path().join("audit")) {
         outputs += &record.to_string();
     }
-    assert!(outputs.contains("credential_refused"), "the outputs were gathered");
+    assert!(outputs.contains("credential_refused"), "the records were gathered");
+    assert!(outputs.contains("\"level\":\"DEBUG\""), "the log was gathered");
     let encoded = basic(ACCOUNT.0, ACCOUNT.1);
-    for secret in [ACCOUNT.1, encoded.strip_prefix("Basic ").unwrap(), &token, "Bearer ey"] {
+    for secret in
+        [ACCOUNT.1, encoded.strip_prefix("Basic ").unwrap(), &token, "Bearer ey", "leadId"]
+    {
         assert!(!outputs.contains(secret), "{secret} leaked");
     }
 }

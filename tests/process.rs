@@ -6,10 +6,10 @@
 mod support;
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::json;
@@ -315,4 +315,39 @@ fn the_sandbox_tour_goes_well_within_80_columns() {
         assert!(line.chars().count() <= 80, "{line}");
     }
     assert!(!Path::new("audit").exists());
+}
+
+#[test]
+fn the_sandbox_stays_up_with_lines_to_try_until_it_is_interrupted() {
+    let mut sandbox =
+        Command::new(env!("CARGO_BIN_EXE_sandbox")).stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(sandbox.stdout.take().unwrap()).lines();
+    let lines: Vec<String> =
+        lines.map(Result::unwrap).take_while(|line| line != "Ctrl-C ends it").collect();
+    assert_eq!(lines.iter().filter(|line| line.starts_with("curl -i -X PUT")).count(), 2);
+    for line in &lines {
+        assert!(line.chars().count() <= 80, "{line}");
+    }
+    let status = Command::new("kill").args(["-INT", &sandbox.id().to_string()]).status();
+    assert!(status.unwrap().success());
+    assert_eq!(sandbox.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn the_example_configuration_has_no_faults_once_its_secrets_exist() {
+    let folder = tempfile::tempdir().unwrap();
+    let (username, password) = (folder.path().join("username"), folder.path().join("password"));
+    let check = || {
+        Command::new(BINARY)
+            .args(["check", "--config", "config/gateway.toml"])
+            .env("CMS_GATEWAY__CREDENTIAL__USERNAME", &username)
+            .env("CMS_GATEWAY__CREDENTIAL__PASSWORD", &password)
+            .output()
+            .unwrap()
+    };
+    assert_eq!(check().status.code(), Some(2));
+    write_secret(&username, "cms-service");
+    write_secret(&password, "secret");
+    let output = check();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
 }

@@ -218,3 +218,20 @@ fn callers_at_the_same_time_share_flushes() {
     assert_eq!(records, 800.0);
     assert!(flushes < records, "{flushes} flushes for {records} records");
 }
+
+#[test]
+fn a_folder_that_is_missing_at_the_start_is_waited_for() {
+    let world = World::with(|config| {
+        *config = config.replace("directory = \"audit\"", "directory = \"volume/audit\"");
+    });
+    wait_for("the rest to be ready", || {
+        let ready = world.gateway.admin("/readyz").body;
+        ready.starts_with("audit: ") && ready.lines().count() == 1
+    });
+    let token = world.supervisor();
+    assert_eq!(world.put(&token, SAMPLE).code(), "GW-4001");
+    assert_eq!(world.cms.calls(), 0);
+    fs::create_dir_all(world.folder.path().join("volume/audit")).unwrap();
+    world.gateway.wait_until_ready();
+    assert_eq!(world.put(&token, SAMPLE).status, 200);
+}

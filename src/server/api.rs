@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{Shutdown, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
@@ -111,13 +111,14 @@ impl Connection {
     }
 
     async fn serve_plain(self, stream: TcpStream) {
-        let Ok((stream, spare)) = duplicate(stream) else { return };
+        let Ok((stream, mut spare)) = duplicate(stream) else { return };
         if self.serve(stream).await == Ended::WithoutRequest {
             // hyper has let go of its stream without a word; this one leads to the same client.
             let problem = Problem::new(Code::TooSlow, "the request's head did not arrive in time");
-            let mut spare = spare;
             let _ = spare.write_all(&problem.http_1(Uuid::now_v7()));
         }
+        let _ = spare.shutdown(Shutdown::Write);
+        linger(spare).await;
     }
 
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Ended {
@@ -142,10 +143,17 @@ impl Connection {
                 return Ended::WithoutRequest;
             }
         };
-        if let Err(error) = ended {
-            tracing::debug!(%source, %error, "connection");
+        match ended {
+            Ok(()) => Ended::Otherwise,
+            Err(error) => {
+                tracing::debug!(%source, %error, "connection");
+                // hyper's own deadline for the head may come first.
+                let is_slow =
+                    error.downcast_ref().is_some_and(|error: &hyper::Error| error.is_timeout());
+                let has_begun = has_begun.load(Ordering::Relaxed);
+                if is_slow && !has_begun { Ended::WithoutRequest } else { Ended::Otherwise }
+            }
         }
-        Ended::Otherwise
     }
 }
 
@@ -163,6 +171,28 @@ fn duplicate(stream: TcpStream) -> io::Result<(TcpStream, std::net::TcpStream)> 
     let stream = stream.into_std()?;
     let spare = stream.try_clone()?;
     Ok((TcpStream::from_std(stream)?, spare))
+}
+
+/// Reads what the client still sends after the last answer, for a moment, and discards it.
+///
+/// A connection that is closed with bytes unread is reset, and the client would lose the answer
+/// that refuses them (RFC 9112, section 9.6).
+async fn linger(spare: std::net::TcpStream) {
+    const LONGEST: Duration = Duration::from_secs(1);
+    const MOST: usize = 1 << 20;
+    let Ok(mut stream) = TcpStream::from_std(spare) else { return };
+    let discard = async {
+        // On the heap: every connection's task would be larger for it.
+        let mut buffer = vec![0; 8 << 10];
+        let mut discarded = 0;
+        while discarded < MOST {
+            match stream.read(&mut buffer).await {
+                Ok(0) | Err(_) => return,
+                Ok(read) => discarded += read,
+            }
+        }
+    };
+    let _ = tokio::time::timeout(LONGEST, discard).await;
 }
 
 /// Tells a connection that there is no place for it, as HTTP/1.1 would have it.

@@ -68,7 +68,7 @@ fn main() -> ExitCode {
 }
 
 async fn run(arguments: &Arguments) -> Result<bool, String> {
-    let folder = std::env::temp_dir().join(format!("cms-gateway-sandbox-{}", uuid::Uuid::now_v7()));
+    let folder = std::env::temp_dir().join(format!("cms-gateway-{}", std::process::id()));
     let sandbox = start(arguments, folder.clone()).await;
     let went_well = match sandbox {
         Err(error) => Err(error),

@@ -252,9 +252,12 @@ impl Show {
                 sandbox.provider.token_url()
             )
         };
+        let (ids, users) = SAMPLE.split_at(SAMPLE.find("\"assigned").unwrap_or_default());
+        let (assigned, unassigned) = users.split_at(users.find("\"unassigned").unwrap_or_default());
         let call = format!(
-            "curl -i -X PUT http://{}{PATH} \\\n    -H \"Authorization: Bearer $TOKEN\" \\\n    \
-             -H 'Content-Type: application/json' \\\n    -d '{SAMPLE}'",
+            "curl -i -X PUT \\\n    http://{}{PATH} \\\n    -H \"Authorization: Bearer $TOKEN\" \\\n    \
+             -H 'Content-Type: application/json' \\\n    -d '{ids}\n    {assigned}\n    \
+             {unassigned}'",
             sandbox.gateway.api()
         );
         self.title("Try it: allowed");
