@@ -11,7 +11,7 @@ use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use support::cms::Misbehaviour;
 use support::{BINARY, Gateway, SAMPLE, World, records_in, request, wait_for};
@@ -44,8 +44,7 @@ fn kill_9_between_intent_and_outcome_leaves_the_intent_and_the_numbers_go_on() {
     restart(&mut world);
     assert_eq!(world.put(&world.supervisor(), SAMPLE).status, 200);
     let all = records_in(&world.folder.path().join("audit"));
-    let numbers: Vec<u64> = all.iter().map(|it| it["sequence"].as_u64().unwrap()).collect();
-    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+    assert_numbered(&all);
 }
 
 #[test]
@@ -69,6 +68,12 @@ fn a_torn_last_line_is_set_aside_and_said() {
         .map(|entry| entry.unwrap().path())
         .find(|path| path.to_string_lossy().contains(".torn-"));
     assert_eq!(fs::read_to_string(aside.unwrap()).unwrap(), "{\"time\":\"2026-01-");
+}
+
+/// 1, 2, 3 and so on, none missing and none twice.
+fn assert_numbered(records: &[Value]) {
+    let numbers: Vec<u64> = records.iter().map(|it| it["sequence"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
 }
 
 fn segments(audit: &Path) -> Vec<PathBuf> {
@@ -178,10 +183,40 @@ fn a_full_disk_stops_the_forwarding_and_room_resumes_it() {
     assert_eq!(world.put(&token, SAMPLE).status, 200);
     let after = records_in(&small.join("audit"));
     assert_eq!(after[..before.len()], before[..], "what was written stayed as it was");
-    let numbers: Vec<u64> = after.iter().map(|it| it["sequence"].as_u64().unwrap()).collect();
-    assert_eq!(numbers, (1..=numbers.len() as u64).collect::<Vec<_>>());
+    assert_numbered(&after);
     let of_kind = |kind| after.iter().filter(|record| record["kind"] == json!(kind)).count();
     assert_eq!(of_kind("intent"), of_kind("outcome"), "every outcome came on record in the end");
+}
+
+#[test]
+fn an_error_of_writing_stops_the_forwarding_until_writing_works_again() {
+    // The system refuses to let the file grow (EFBIG), as a quota would.
+    let world = World::with_command(
+        |_| {},
+        |config| {
+            let mut command = Command::new("sh");
+            let script = "trap '' XFSZ; ulimit -S -f 64; exec \"$0\" serve --config \"$1\"";
+            command.args(["-c", script, BINARY]).arg(config);
+            command
+        },
+    );
+    world.gateway.wait_until_ready();
+    let token = world.supervisor();
+    let mut calls = 0;
+    while world.put(&token, SAMPLE).status == 200 {
+        calls += 1;
+        assert!(calls < 1000, "the file grew without end");
+    }
+    assert_eq!(world.put(&token, SAMPLE).code(), "GW-4001");
+    assert_eq!(world.cms.calls(), calls);
+    let ready = world.gateway.admin("/readyz");
+    assert!(ready.status == 503 && ready.body.contains("File too large"), "{ready:?}");
+    let id = world.gateway.child.id().to_string();
+    let raised = Command::new("prlimit").args(["--fsize=unlimited", "--pid", &id]).status();
+    assert!(raised.unwrap().success());
+    world.gateway.wait_until_ready();
+    assert_eq!(world.put(&token, SAMPLE).status, 200);
+    assert_numbered(&records_in(&world.folder.path().join("audit")));
 }
 
 #[test]
