@@ -129,15 +129,7 @@ impl Audit {
         context: &Context,
         permitted: Permitted,
     ) -> Result<Recorded, Unavailable> {
-        let record = Record::of_change(
-            &self.gateway,
-            Kind::Intent,
-            context,
-            permitted.principal(),
-            permitted.change().operation(),
-        )
-        .facts(permitted.change().facts())
-        .decision(Decision::allow(permitted.grants()));
+        let record = self.of_permitted(Kind::Intent, context, &permitted);
         self.journal.append(Kind::Intent, record.encode()).await?;
         Ok(Recorded { permitted })
     }
@@ -145,19 +137,23 @@ impl Audit {
     /// Records what became of it. When it can't be written now it is kept and written later: the
     /// change has had its effect, and the caller is told so.
     pub async fn outcome(&self, context: &Context, recorded: &Recorded, outcome: Outcome<'_>) {
-        let permitted = recorded.permitted();
-        let record = Record::of_change(
-            &self.gateway,
-            Kind::Outcome,
-            context,
-            permitted.principal(),
-            permitted.change().operation(),
-        )
-        .facts(permitted.change().facts())
-        .decision(Decision::allow(permitted.grants()))
-        .outcome(outcome);
+        let record =
+            self.of_permitted(Kind::Outcome, context, recorded.permitted()).outcome(outcome);
         // The journal keeps it and has said so in the log and in /readyz.
         let _ = self.journal.append(Kind::Outcome, record.encode()).await;
+    }
+
+    fn of_permitted<'a>(
+        &'a self,
+        kind: Kind,
+        context: &'a Context,
+        permitted: &'a Permitted,
+    ) -> Record<'a> {
+        let change = permitted.change();
+        let (principal, operation) = (permitted.principal(), change.operation());
+        Record::of_change(&self.gateway, kind, context, principal, operation)
+            .facts(change.facts())
+            .decision(Decision::allow(permitted.grants()))
     }
 
     /// Records that an authenticated caller was refused.

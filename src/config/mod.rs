@@ -7,6 +7,7 @@
 
 mod document;
 mod fault;
+mod section;
 mod sections;
 
 use std::cell::RefCell;
@@ -220,7 +221,7 @@ pub fn load_with(file: &Path, environment: &BTreeMap<String, String>) -> Result<
     let root = document::read(&text, environment).map_err(refused)?;
     let folder = file.parent().unwrap_or(Path::new(""));
     let faults = Rc::new(RefCell::default());
-    let section = document::Section::root(root, folder, &faults);
+    let section = section::Section::root(root, folder, &faults);
     let config = sections::config(section, environment);
     let faults = faults.take();
     match config {

@@ -15,7 +15,7 @@ use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
-use super::document::{Located, Section};
+use super::section::{Located, Section};
 use super::{
     Audit, Breaker, Config, Credential, Drain, Durability, Issuer, Jwks, Limits, Listen, Rate,
     Upstream,

@@ -1,0 +1,371 @@
+//! A table of the configuration, whose keys are taken out one by one.
+//!
+//! Each fault is noted with its place and reading goes on; what nobody took when the section is
+//! dropped is an unknown key.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt::{self, Display};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytesize::ByteSize;
+
+use super::document::{Node, Value};
+use super::fault::{Fault, Place};
+
+/// A table of the configuration, whose keys are taken out one by one.
+pub(super) struct Section {
+    path: String,
+    place: Place,
+    keys: BTreeMap<String, Node>,
+    asked: RefCell<Vec<String>>,
+    faults: Rc<RefCell<Vec<Fault>>>,
+    folder: Rc<PathBuf>,
+}
+
+/// A value and the place of its key, for a fault that is found later.
+#[derive(Debug, Clone)]
+pub(super) struct Located<T> {
+    pub(super) value: T,
+    pub(super) place: Place,
+    pub(super) key: String,
+}
+
+impl Section {
+    pub(super) fn root(node: Node, folder: &Path, faults: &Rc<RefCell<Vec<Fault>>>) -> Self {
+        let keys = match node.value {
+            Value::Table(keys) => keys,
+            _ => BTreeMap::new(),
+        };
+        Self {
+            path: String::new(),
+            place: node.place,
+            keys,
+            asked: RefCell::default(),
+            faults: Rc::clone(faults),
+            folder: Rc::new(folder.to_owned()),
+        }
+    }
+
+    pub(super) fn path_of(&self, key: &str) -> String {
+        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+    }
+
+    /// Notes a fault of this table as a whole.
+    pub(super) fn fault(&self, key: &str, message: impl Display) {
+        self.fault_at(&self.place, &self.path_of(key), message);
+    }
+
+    pub(super) fn fault_of<T>(&self, located: &Located<T>, message: impl Display) {
+        self.fault_at(&located.place, &located.key, message);
+    }
+
+    fn fault_at(&self, place: &Place, key: &str, message: impl Display) {
+        self.faults.borrow_mut().push(Fault {
+            place: place.clone(),
+            key: key.to_owned(),
+            message: message.to_string(),
+        });
+    }
+
+    fn take(&mut self, key: &str) -> Option<Node> {
+        self.asked.borrow_mut().push(key.to_owned());
+        self.keys.remove(key)
+    }
+
+    fn wrong<T>(&self, node: &Node, key: &str, expected: impl Display) -> Option<T> {
+        let message = format!("{} is not {expected}", node.described());
+        self.fault_at(&node.place, &self.path_of(key), message);
+        None
+    }
+
+    fn located<T>(&self, node: &Node, key: &str, value: T) -> Located<T> {
+        Located { value, place: node.place.clone(), key: self.path_of(key) }
+    }
+
+    /// A table below this one; an empty one where there is none.
+    pub(super) fn section(&mut self, key: &str) -> Self {
+        let node = self.take(key);
+        let place = node.as_ref().map_or_else(|| self.place.clone(), |node| node.place.clone());
+        let keys = match node {
+            None => BTreeMap::new(),
+            Some(Node { value: Value::Table(keys), .. }) => keys,
+            Some(node) => {
+                self.wrong::<()>(&node, key, "a table");
+                BTreeMap::new()
+            }
+        };
+        self.child(key, place, keys)
+    }
+
+    /// The tables of a list of tables, as in `[[issuers]]`.
+    pub(super) fn sections(&mut self, key: &str) -> Vec<Self> {
+        let Some(node) = self.take(key) else { return Vec::new() };
+        let Value::List(list) = node.value else {
+            self.wrong::<()>(&node, key, "a list of tables");
+            return Vec::new();
+        };
+        let mut sections = Vec::new();
+        for (index, item) in list.into_iter().enumerate() {
+            let name = format!("{key}[{index}]");
+            match item.value {
+                Value::Table(keys) => sections.push(self.child(&name, item.place, keys)),
+                _ => {
+                    self.wrong::<()>(&item, &name, "a table");
+                }
+            }
+        }
+        sections
+    }
+
+    /// The tables of a table whose keys the user chose, as in `[roles.NAME]`.
+    pub(super) fn named_sections(&mut self, key: &str) -> Vec<(String, Self)> {
+        let mut outer = self.section(key);
+        let names: Vec<String> = outer.keys.keys().cloned().collect();
+        names
+            .into_iter()
+            .map(|name| {
+                let section = outer.section(&name);
+                (name, section)
+            })
+            .collect()
+    }
+
+    fn child(&self, key: &str, place: Place, keys: BTreeMap<String, Node>) -> Self {
+        Self {
+            path: self.path_of(key),
+            place,
+            keys,
+            asked: RefCell::default(),
+            faults: Rc::clone(&self.faults),
+            folder: Rc::clone(&self.folder),
+        }
+    }
+
+    /// A text, if it is there.
+    pub(super) fn text(&mut self, key: &str) -> Option<Located<String>> {
+        let node = self.take(key)?;
+        let text = match (&node.value, &node.raw) {
+            (Value::Text(text), _) => text.clone(),
+            (_, Some(raw)) => raw.clone(),
+            _ => return self.wrong(&node, key, "a text in quotes"),
+        };
+        if text.is_empty() {
+            self.fault_at(&node.place, &self.path_of(key), "must not be empty");
+            return None;
+        }
+        Some(self.located(&node, key, text))
+    }
+
+    /// Says that a key must be there, unless its value was already found at fault.
+    pub(super) fn require<T>(&self, key: &str, value: Option<T>, example: &str) -> Option<T> {
+        let noted = self.faults.borrow().iter().any(|fault| fault.key == self.path_of(key));
+        if value.is_none() && !noted {
+            self.fault(key, format_args!("is missing; write, for example, {key} = {example}"));
+        }
+        value
+    }
+
+    /// A text that means something, if it is there.
+    pub(super) fn parsed<T: FromStr>(&mut self, key: &str, expected: &str) -> Option<Located<T>> {
+        let text = self.text(key)?;
+        match text.value.parse() {
+            Ok(value) => Some(Located { value, place: text.place, key: text.key }),
+            Err(_) => {
+                self.fault_of(&text, format_args!("{:?} is not {expected}", text.value));
+                None
+            }
+        }
+    }
+
+    /// A file's path; a relative one starts at the folder of the configuration.
+    pub(super) fn path(&mut self, key: &str) -> Option<Located<PathBuf>> {
+        let text = self.text(key)?;
+        Some(Located { value: self.folder.join(text.value), place: text.place, key: text.key })
+    }
+
+    /// One of a few words.
+    pub(super) fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Option<T> {
+        let text = self.text(key)?;
+        let chosen = choices.iter().find(|(word, _)| *word == text.value);
+        if chosen.is_none() {
+            let words: Vec<String> = choices.iter().map(|(word, _)| format!("{word:?}")).collect();
+            self.fault_of(
+                &text,
+                format_args!("{:?} is not known; write one of {}", text.value, words.join(", ")),
+            );
+        }
+        chosen.map(|(_, value)| *value)
+    }
+
+    pub(super) fn boolean(&mut self, key: &str, default: bool) -> bool {
+        let Some(node) = self.take(key) else { return default };
+        match node.value {
+            Value::Boolean(boolean) => boolean,
+            _ => self.wrong(&node, key, "true or false").unwrap_or(default),
+        }
+    }
+
+    pub(super) fn integer(&mut self, key: &str, default: u32, allowed: RangeInclusive<u32>) -> u32 {
+        let Some(node) = self.take(key) else { return default };
+        let fitting = match node.value {
+            Value::Integer(integer) => {
+                u32::try_from(integer).ok().filter(|value| allowed.contains(value))
+            }
+            _ => None,
+        };
+        let (least, most) = (allowed.start(), allowed.end());
+        fitting
+            .or_else(|| self.wrong(&node, key, format_args!("a number from {least} to {most}")))
+            .unwrap_or(default)
+    }
+
+    /// A time with its unit, as in `"500ms"`.
+    pub(super) fn duration(
+        &mut self,
+        key: &str,
+        default: Duration,
+        allowed: RangeInclusive<Duration>,
+    ) -> Duration {
+        let Some(node) = self.take(key) else { return default };
+        let fitting = match &node.value {
+            Value::Text(text) => {
+                humantime::parse_duration(text).ok().filter(|value| allowed.contains(value))
+            }
+            _ => None,
+        };
+        let least = humantime::format_duration(*allowed.start());
+        let most = humantime::format_duration(*allowed.end());
+        let expected = format!(
+            "a time from {least} to {most}; write a number and a unit in quotes, as \"{}\"",
+            humantime::format_duration(default)
+        );
+        fitting.or_else(|| self.wrong(&node, key, expected)).unwrap_or(default)
+    }
+
+    /// A number of bytes with its unit, as in `"64KiB"`.
+    pub(super) fn size(&mut self, key: &str, default: u32, allowed: RangeInclusive<u32>) -> usize {
+        let Some(node) = self.take(key) else { return default as usize };
+        let fitting = match &node.value {
+            Value::Text(text) => text.parse::<ByteSize>().ok().map(|size| size.as_u64()),
+            Value::Integer(integer) => u64::try_from(*integer).ok(),
+            _ => None,
+        };
+        let fitting = fitting
+            .and_then(|value| u32::try_from(value).ok())
+            .filter(|value| allowed.contains(value));
+        let show = |bytes: &u32| ByteSize(u64::from(*bytes)).display().iec().to_string();
+        let expected = format!(
+            "a size from {} to {}; write a number and a unit in quotes, as \"64KiB\"",
+            show(allowed.start()),
+            show(allowed.end())
+        );
+        fitting.or_else(|| self.wrong(&node, key, expected)).unwrap_or(default) as usize
+    }
+
+    /// A list of texts, none twice; empty where the key is not there.
+    pub(super) fn texts(&mut self, key: &str) -> Vec<Located<String>> {
+        let mut texts: Vec<Located<String>> = Vec::new();
+        for node in self.list(key, "a list of texts, as [\"one\", \"two\"]") {
+            match &node.value {
+                Value::Text(text) if !text.is_empty() => {
+                    if texts.iter().any(|known| known.value == *text) {
+                        self.fault_at(
+                            &node.place,
+                            &self.path_of(key),
+                            format_args!("{text:?} stands here twice"),
+                        );
+                    }
+                    texts.push(self.located(&node, key, text.clone()));
+                }
+                _ => {
+                    self.wrong::<()>(&node, key, "a text in quotes");
+                }
+            }
+        }
+        texts
+    }
+
+    /// A list of positive 32-bit integers.
+    pub(super) fn integers(&mut self, key: &str) -> Vec<Located<i32>> {
+        let mut integers = Vec::new();
+        for node in self.list(key, "a list of numbers, as [1, 2]") {
+            let fitting = match &node.value {
+                Value::Integer(integer) => i32::try_from(*integer).ok().filter(|value| *value > 0),
+                _ => None,
+            };
+            match fitting {
+                Some(integer) => integers.push(self.located(&node, key, integer)),
+                None => {
+                    self.wrong::<()>(&node, key, format_args!("a number from 1 to {}", i32::MAX));
+                }
+            }
+        }
+        integers
+    }
+
+    fn list(&mut self, key: &str, expected: &str) -> Vec<Node> {
+        match self.take(key) {
+            None => Vec::new(),
+            Some(Node { value: Value::List(list), .. }) => list,
+            Some(node) => {
+                self.wrong::<()>(&node, key, expected);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Whether a key is there and holds text (it may hold something else instead).
+    pub(super) fn holds_text(&self, key: &str) -> bool {
+        matches!(self.keys.get(key), Some(Node { value: Value::Text(_), .. }))
+    }
+
+    /// Whether a key is there and holds a table.
+    pub(super) fn holds_table(&self, key: &str) -> bool {
+        matches!(self.keys.get(key), Some(Node { value: Value::Table(_), .. }))
+    }
+
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.keys.contains_key(key)
+    }
+}
+
+/// What nobody asked for is an unknown key, said when the section has been read.
+impl Drop for Section {
+    fn drop(&mut self) {
+        let asked = self.asked.borrow();
+        for (key, node) in &self.keys {
+            let nearest = asked
+                .iter()
+                .map(|known| (strsim::damerau_levenshtein(known, key), known))
+                .min()
+                .filter(|(distance, _)| *distance <= 2);
+            let hint = nearest
+                .map(|(_, known)| format!("; did you mean {known}?"))
+                .unwrap_or_else(|| Hint(&asked).to_string());
+            self.fault_at(
+                &node.place,
+                &self.path_of(key),
+                format_args!("is not a known key{hint}"),
+            );
+        }
+    }
+}
+
+struct Hint<'a>(&'a [String]);
+
+impl Display for Hint<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let mut known: Vec<&str> = self.0.iter().map(String::as_str).collect();
+        known.sort_unstable();
+        known.dedup();
+        write!(formatter, "; known here: {}", known.join(", "))
+    }
+}
