@@ -91,7 +91,7 @@ impl World {
     pub fn with_cms(address: SocketAddr) -> Self {
         Self::with(|config| {
             let (before, _) = config.split_once("url = \"").unwrap();
-            *config = format!("{before}url = \"http://{address}\"\nresponse_timeout = \"500ms\"\n");
+            *config = format!("{before}url = \"http://{address}\"\nresponse_timeout = \"5s\"\n");
         })
     }
 
