@@ -32,7 +32,7 @@ use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::rates::Rates;
-use crate::audit::{Audit, Outcome, Recorded};
+use crate::audit::{Audit, Outcome, Receipt, Recorded};
 use crate::config::{Config, Limits};
 use crate::context::Context;
 use crate::credential::{Credential, Credentials};
@@ -95,12 +95,13 @@ impl Gateway {
     ) -> Response<Full<Bytes>> {
         let started = Instant::now();
         let context = Context::of(request.headers(), source);
-        let mut seen = Seen { operation: "none", decision: "none" };
-        let response = match self.clone().journey(&context, request, &mut seen).await {
+        let mut seen = Seen { operation: "none", decision: "none", receipt: None };
+        let mut response = match self.clone().journey(&context, request, &mut seen).await {
             Ok(answer) => reply::json(answer.status, answer.body, context.request_id),
             Err(problem) => problem.response(context.request_id),
         };
-        let Seen { operation, decision } = seen;
+        let Seen { operation, decision, receipt } = seen;
+        reply::attach(&mut response, receipt.as_ref());
         let status = response.status();
         self.metrics.requests.with_label_values(&[operation, decision, status.as_str()]).inc();
         let elapsed = started.elapsed();
@@ -138,14 +139,19 @@ impl Gateway {
                 seen.decision = if problem.code.is_denial() { "deny" } else { "none" };
                 let facts = change.as_deref().map(Change::facts);
                 let (code, reason) = (problem.code.as_str(), &problem.message);
-                self.audit.denied(context, &principal, operation, facts, code, reason).await?;
+                let denied = self.audit.denied(context, &principal, operation, facts, code, reason);
+                seen.receipt = Some(denied.await?);
                 return Err(problem);
             }
         };
         seen.decision = "allow";
         // On a task of its own: it comes to its end even if the client hangs up.
         let work = tokio::spawn(self.carry_out(context.clone(), permitted, slot));
-        work.await.unwrap_or_else(|_| Err(Problem::new(Code::Internal, "an internal error")))
+        let done = work.await;
+        let (result, receipt) =
+            done.map_err(|_| Problem::new(Code::Internal, "an internal error"))??;
+        seen.receipt = Some(receipt);
+        result
     }
 
     fn admit(&self) -> Result<Slot, Problem> {
@@ -180,7 +186,7 @@ impl Gateway {
         context: Context,
         permitted: Permitted,
         _slot: Slot,
-    ) -> Result<Answer, Problem> {
+    ) -> Result<(Result<Answer, Problem>, Receipt), Problem> {
         let recorded = self.audit.intent(&context, permitted).await?;
         let started = Instant::now();
         let sent = self.send(&context, &recorded).await;
@@ -195,8 +201,8 @@ impl Gateway {
             duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
             credential: sent.credential.as_deref(),
         };
-        self.audit.outcome(&context, &recorded, outcome).await;
-        sent.result
+        let receipt = self.audit.outcome(&context, recorded, outcome).await;
+        Ok((sent.result, receipt))
     }
 
     /// Sends the change with the current credential, and once more if the CMS refuses that one
@@ -242,10 +248,11 @@ impl Gateway {
     }
 }
 
-/// What the metrics say of a request.
+/// What the metrics say of a request, and the record that tells of it.
 struct Seen {
     operation: &'static str,
     decision: &'static str,
+    receipt: Option<Receipt>,
 }
 
 /// What became of a recorded change.

@@ -26,6 +26,7 @@ pub mod operation;
 pub mod policy;
 mod random;
 pub mod reply;
+mod secret;
 pub mod server;
 mod strict_json;
 pub mod telemetry;

@@ -14,6 +14,7 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use crate::audit;
+use crate::audit::Receipt;
 use crate::context::REQUEST_ID;
 use crate::credential::CredentialError;
 use crate::gateway::body::BodyError;
@@ -192,6 +193,9 @@ impl Problem {
     }
 }
 
+/// The header of a request's receipt.
+static AUDIT_RECORD: HeaderName = HeaderName::from_static("audit-record");
+
 /// An answer with a JSON body, or with none where that is empty.
 #[must_use]
 pub fn json(status: StatusCode, body: Bytes, request_id: Uuid) -> Response<Full<Bytes>> {
@@ -210,6 +214,14 @@ fn with_json(status: StatusCode, body: Bytes, request_id: Uuid) -> Response<Byte
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// Adds the receipt of an authenticated caller's request.
+pub fn attach<B>(response: &mut Response<B>, receipt: Option<&Receipt>) {
+    let value = receipt.and_then(|receipt| HeaderValue::from_str(&receipt.to_string()).ok());
+    if let Some(value) = value {
+        response.headers_mut().insert(&AUDIT_RECORD, value);
+    }
 }
 
 // One impl for each stage's way to fail.

@@ -26,7 +26,7 @@ fn the_sample_goes_through_byte_for_byte() {
     let names: Vec<&str> = reply.headers.iter().map(|(name, _)| name.as_str()).collect();
     assert_eq!(
         names,
-        ["content-type", "x-request-id", "connection", "content-length", "date"],
+        ["content-type", "x-request-id", "audit-record", "connection", "content-length", "date"],
         "no header of the CMS is relayed"
     );
 }

@@ -32,10 +32,19 @@
 //! }
 //! ```
 
+mod append;
+pub mod checkpoint;
+pub mod folder;
 mod journal;
+pub mod line;
+pub mod log;
+pub mod note;
 mod record;
-mod segment;
+mod store;
+pub mod tree;
+mod writer;
 
+use std::fmt::{self, Display};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -44,6 +53,7 @@ pub use self::record::{Event, Outcome};
 
 use self::journal::Journal;
 use self::record::{Decision, Gateway, Kind, Record};
+use self::writer::Entry;
 use crate::config;
 use crate::context::Context;
 use crate::identity::{Principal, Refusal};
@@ -56,6 +66,7 @@ use crate::telemetry::Metrics;
 pub struct Audit {
     journal: Journal,
     gateway: Gateway,
+    origin: Arc<str>,
     anonymous: Vec<(Refusal, AtomicU64)>,
 }
 
@@ -63,6 +74,14 @@ pub struct Audit {
 #[derive(Debug)]
 pub struct Recorded {
     permitted: Permitted,
+    receipt: Receipt,
+}
+
+/// Which record of which log tells of a request: `<origin> <sequence> <leaf hash>`.
+#[derive(Debug, Clone)]
+pub struct Receipt {
+    origin: Arc<str>,
+    entry: Entry,
 }
 
 impl Recorded {
@@ -70,6 +89,19 @@ impl Recorded {
     #[must_use]
     pub fn permitted(&self) -> &Permitted {
         &self.permitted
+    }
+
+    /// The intent's record.
+    #[must_use]
+    pub fn receipt(&self) -> &Receipt {
+        &self.receipt
+    }
+}
+
+impl Display for Receipt {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Entry { sequence, leaf } = self.entry;
+        write!(formatter, "{} {sequence} {leaf}", self.origin)
     }
 }
 
@@ -81,7 +113,7 @@ impl Events {
     /// Records an event, soon.
     pub fn record(&self, event: Event) {
         if let Some(audit) = &self.0 {
-            audit.journal.leave(Kind::Event, Record::of_event(&audit.gateway, event).encode());
+            audit.journal.leave(Record::of_event(&audit.gateway, event).draft());
         }
     }
 }
@@ -100,9 +132,11 @@ impl Audit {
     ) -> Result<Arc<Self>, OpenError> {
         let gateway =
             Gateway { instance: settings.instance.clone(), version: env!("CARGO_PKG_VERSION") };
-        let journal = Journal::open(settings, gateway.clone(), most, Arc::clone(metrics))?;
+        let origin = format!("cms-gateway/{}", settings.instance);
+        let counted = Arc::clone(metrics);
+        let journal = Journal::open(settings, gateway.clone(), &origin, most, counted)?;
         let anonymous = Refusal::ALL.iter().map(|reason| (*reason, AtomicU64::new(0))).collect();
-        let audit = Arc::new(Self { journal, gateway, anonymous });
+        let audit = Arc::new(Self { journal, gateway, origin: origin.into(), anonymous });
         audit.events().record(Event::new("start"));
         Ok(audit)
     }
@@ -119,6 +153,12 @@ impl Audit {
         self.journal.failure()
     }
 
+    /// The newest checkpoint, as it is signed.
+    #[must_use]
+    pub fn checkpoint(&self) -> Option<Arc<String>> {
+        self.journal.checkpoint()
+    }
+
     /// Records what is about to be done.
     ///
     /// # Errors
@@ -130,17 +170,29 @@ impl Audit {
         permitted: Permitted,
     ) -> Result<Recorded, Unavailable> {
         let record = self.of_permitted(Kind::Intent, context, &permitted);
-        self.journal.append(Kind::Intent, record.encode()).await?;
-        Ok(Recorded { permitted })
+        let entry = self.journal.append(record.draft()).await?;
+        Ok(Recorded { permitted, receipt: self.receipt(entry) })
     }
 
     /// Records what became of it. When it can't be written now it is kept and written later: the
-    /// change has had its effect, and the caller is told so.
-    pub async fn outcome(&self, context: &Context, recorded: &Recorded, outcome: Outcome<'_>) {
+    /// change has had its effect, and the caller is told so, with the intent's record as receipt.
+    pub async fn outcome(
+        &self,
+        context: &Context,
+        recorded: Recorded,
+        outcome: Outcome<'_>,
+    ) -> Receipt {
         let record =
             self.of_permitted(Kind::Outcome, context, recorded.permitted()).outcome(outcome);
-        // The journal keeps it and has said so in the log and in /readyz.
-        let _ = self.journal.append(Kind::Outcome, record.encode()).await;
+        match self.journal.append(record.draft()).await {
+            Ok(entry) => self.receipt(entry),
+            // The journal keeps it and has said so in the log and in /readyz.
+            Err(_) => recorded.receipt,
+        }
+    }
+
+    fn receipt(&self, entry: Entry) -> Receipt {
+        Receipt { origin: Arc::clone(&self.origin), entry }
     }
 
     fn of_permitted<'a>(
@@ -169,14 +221,14 @@ impl Audit {
         facts: Option<Facts<'_>>,
         code: &'static str,
         reason: &str,
-    ) -> Result<(), Unavailable> {
+    ) -> Result<Receipt, Unavailable> {
         let mut record =
             Record::of_change(&self.gateway, Kind::Denied, context, principal, operation)
                 .decision(Decision::deny(code, reason));
         if let Some(facts) = facts {
             record = record.facts(facts);
         }
-        self.journal.append(Kind::Denied, record.encode()).await
+        self.journal.append(record.draft()).await.map(|entry| self.receipt(entry))
     }
 
     /// Counts a refusal of a caller that nobody knows. Anyone can cause these without end, so
@@ -200,7 +252,7 @@ impl Audit {
                 let record = Record::of_event(&self.gateway, event)
                     .kind(Kind::Denied)
                     .decision(Decision::deny(code, &reason));
-                self.journal.leave(Kind::Denied, record.encode());
+                self.journal.leave(record.draft());
             }
         }
     }
@@ -208,10 +260,8 @@ impl Audit {
     /// Records the stop, writes out what is left and ends.
     pub async fn close(&self) {
         self.record_anonymous();
-        let _ = self
-            .journal
-            .append(Kind::Event, Record::of_event(&self.gateway, Event::new("stop")).encode())
-            .await;
+        let stop = Record::of_event(&self.gateway, Event::new("stop"));
+        let _ = self.journal.append(stop.draft()).await;
         self.journal.close().await;
     }
 }

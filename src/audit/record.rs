@@ -4,6 +4,7 @@
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
+use super::writer::Draft;
 use crate::context::Context;
 use crate::credential::Credential;
 use crate::identity::Principal;
@@ -13,7 +14,7 @@ use crate::policy::Grant;
 /// What a record tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Kind {
+pub enum Kind {
     /// A change that is permitted and about to be sent.
     Intent,
     /// What became of it.
@@ -25,6 +26,16 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    pub(super) fn named(name: &[u8]) -> Option<Self> {
+        match name {
+            b"intent" => Some(Self::Intent),
+            b"outcome" => Some(Self::Outcome),
+            b"denied" => Some(Self::Denied),
+            b"event" => Some(Self::Event),
+            _ => None,
+        }
+    }
+
     /// Its name in records and metrics.
     pub(super) const fn name(self) -> &'static str {
         match self {
@@ -129,6 +140,8 @@ pub struct Event {
     count: Option<u64>,
     #[serde(skip)]
     credential: CredentialUsed,
+    #[serde(skip)]
+    request_id: Option<Uuid>,
 }
 
 /// Which gateway wrote a record.
@@ -169,7 +182,7 @@ impl<'a> Record<'a> {
     pub(super) fn of_event(gateway: &'a Gateway, mut event: Event) -> Self {
         Self {
             kind: Kind::Event,
-            request_id: None,
+            request_id: event.request_id,
             trace_id: None,
             operation: None,
             actor: Actor::default(),
@@ -212,9 +225,14 @@ impl<'a> Record<'a> {
         self
     }
 
+    /// What the journal takes.
+    pub(super) fn draft(&self) -> Draft {
+        Draft { kind: self.kind, request_id: self.request_id, line: self.encode() }
+    }
+
     /// The record and its line's end. The journal puts time and sequence behind the brace that
     /// opens it.
-    pub(super) fn encode(&self) -> Vec<u8> {
+    fn encode(&self) -> Vec<u8> {
         let mut line = Vec::with_capacity(1024);
         // Strings, integers and lists of them: nothing that JSON could not hold.
         let _ = serde_json::to_writer(&mut line, self);
@@ -267,6 +285,13 @@ impl Event {
     #[must_use]
     pub fn count(mut self, count: u64) -> Self {
         self.count = Some(count);
+        self
+    }
+
+    /// With the request that it concerns.
+    #[must_use]
+    pub fn request(mut self, request_id: Uuid) -> Self {
+        self.request_id = Some(request_id);
         self
     }
 

@@ -134,8 +134,10 @@ pub struct Credential {
 pub struct Audit {
     /// The folder of the trail's segments.
     pub directory: PathBuf,
-    /// The key that signs checkpoints.
-    pub signing_key: Option<PathBuf>,
+    /// The key that signs checkpoints; made where there is none.
+    pub signing_key: PathBuf,
+    /// The length, in bytes, at which a segment is closed.
+    pub segment_size: u64,
     /// What must have happened before a record counts as written.
     pub durability: Durability,
     /// The name of this gateway in its records; the host's name without.

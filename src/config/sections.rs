@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use super::{
     Audit, Breaker, Config, Credential, Drain, Durability, Issuer, Jwks, Limits, Listen, Rate,
     Upstream,
 };
+use crate::audit::note::Signer;
 use crate::credential::Source;
 use crate::identity::KeySet;
 use crate::operation;
@@ -395,19 +396,47 @@ fn audit(mut section: Section) -> Option<Audit> {
         section.fault_of(directory, format_args!("{name} is there and is not a folder"));
     }
     let signing_key = section.path("signing_key");
+    if let Some(key) = &signing_key
+        && key.value.exists()
+        && let Err(error) = Signer::load(&key.value, "")
+    {
+        section.fault_of(key, error);
+    }
+    let segment_size = section.size("segment_size", 64 << 20, 64 << 10..=u32::MAX);
     let durability =
         section.choice("durability", &[("fsync", Durability::Fsync), ("write", Durability::Write)]);
     let instance = section.text("instance");
+    if let Some(name) = &instance
+        && !is_origin(&name.value)
+    {
+        let wanted = "holds more than a log's name may; write letters, digits, . _ and - alone";
+        section.fault_of(name, wanted);
+    }
+    let directory = directory?.value;
     Some(Audit {
-        directory: directory?.value,
-        signing_key: signing_key.map(|key| key.value),
+        // Not in the folder itself, which is what auditors are given.
+        signing_key: signing_key.map_or_else(|| beside(&directory), |key| key.value),
+        directory,
+        segment_size: segment_size as u64,
         durability: durability.unwrap_or(Durability::Fsync),
         instance: instance.map_or_else(host_name, |instance| instance.value),
     })
 }
 
+/// Whether it can stand in a signed note's name (C2SP `signed-note`): no space, no plus.
+fn is_origin(name: &str) -> bool {
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
+}
+
+fn beside(directory: &Path) -> PathBuf {
+    let mut name = directory.file_name().unwrap_or_default().to_owned();
+    name.push(".signing-key.pem");
+    directory.with_file_name(name)
+}
+
 fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    let name = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    if is_origin(&name) && !name.is_empty() { name } else { "gateway".to_owned() }
 }
 
 fn limits(mut section: Section) -> Limits {

@@ -4,18 +4,13 @@
 //! lock the account. No fault repeats a character of it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use zeroize::Zeroizing;
 
 use super::Credential;
-
-/// The most bytes of a user name or password.
-const LARGEST: usize = 4 << 10;
+use crate::secret;
 
 /// Where a credential is kept.
 #[derive(Debug, Clone)]
@@ -85,7 +80,7 @@ impl Source {
         let (text, changed, shown) = match self {
             Self::File { username, password } => {
                 let path = if is_password { password } else { username };
-                let (text, changed) = read_file(path).map_err(fault)?;
+                let (text, changed) = secret::read(path).map_err(fault)?;
                 (text, changed, path.display().to_string())
             }
             Self::Env { username, password } => {
@@ -98,7 +93,7 @@ impl Source {
         };
         let wrong = if text.is_empty() {
             Some("is empty")
-        } else if text.len() > LARGEST {
+        } else if text.len() > secret::LARGEST {
             Some("is longer than 4 KiB")
         } else if text.chars().any(char::is_control) {
             Some("holds a control character, as a line break before its end")
@@ -112,25 +107,4 @@ impl Source {
             None => Ok((text, changed)),
         }
     }
-}
-
-fn read_file(path: &Path) -> Result<(Zeroizing<String>, Option<SystemTime>), String> {
-    let shown = path.display();
-    let unreadable = |error: io::Error| format!("{shown} can't be read: {error}");
-    let file = File::open(path).map_err(unreadable)?;
-    let metadata = file.metadata().map_err(unreadable)?;
-    if !metadata.is_file() {
-        return Err(format!("{shown} is not a file"));
-    }
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(format!("{shown} has mode {mode:04o}, which lets others at it; set 0600"));
-    }
-    // Room for all of it from the start, so that no smaller buffer is left behind in memory.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(LARGEST + 2));
-    file.take(LARGEST as u64 + 2).read_to_end(&mut bytes).map_err(unreadable)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| format!("{shown} is not UTF-8"))?;
-    let text = text.strip_suffix('\n').unwrap_or(text);
-    let text = text.strip_suffix('\r').unwrap_or(text);
-    Ok((Zeroizing::new(text.to_owned()), metadata.modified().ok()))
 }

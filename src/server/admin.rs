@@ -1,4 +1,4 @@
-//! The admin listener: `/metrics`, `/livez`, `/readyz`, `/version`.
+//! The admin listener: `/metrics`, `/livez`, `/readyz`, `/version`, `/audit/checkpoint`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -71,8 +71,12 @@ fn answer(gateway: &Gateway, method: &Method, path: &str) -> Response<Full<Bytes
             let json = HeaderValue::from_static("application/json");
             (StatusCode::OK, json, version.as_bytes().to_vec())
         }
+        "/audit/checkpoint" => match gateway.audit.checkpoint() {
+            Some(note) => (StatusCode::OK, text, note.as_bytes().to_vec()),
+            None => (StatusCode::NOT_FOUND, text, b"there is no checkpoint yet\n".to_vec()),
+        },
         _ => {
-            let known = b"known here: /metrics, /livez, /readyz, /version\n";
+            let known = b"known here: /metrics, /livez, /readyz, /version, /audit/checkpoint\n";
             (StatusCode::NOT_FOUND, text, known.to_vec())
         }
     };

@@ -1,0 +1,78 @@
+//! The folder of a trail: which files it has and what they are called.
+//!
+//! ```text
+//! audit-00000000000000000001.jsonl         a segment, named by its first record's sequence
+//! audit-00000000000000000001.jsonl.zst     the same, closed and compressed
+//! audit-00000000000000000001.checkpoints   the signed heads that were made while it was written
+//! manifest                                 a line of JSON for each closed segment
+//! keys.pub                                 the public keys that have signed, the newest last
+//! lock                                     held by the one process that writes
+//! ```
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// The signed heads' public keys.
+pub const KEYS: &str = "keys.pub";
+/// A line for each closed segment.
+pub const MANIFEST: &str = "manifest";
+pub(super) const LOCK: &str = "lock";
+
+const PREFIX: &str = "audit-";
+const PLAIN: &str = ".jsonl";
+const COMPRESSED: &str = ".jsonl.zst";
+
+/// A segment's file.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SegmentFile {
+    /// The sequence of its first record.
+    pub first: u64,
+    /// Where it is.
+    pub path: PathBuf,
+    /// Whether it is compressed with zstd.
+    pub is_compressed: bool,
+}
+
+/// The segments of a folder in their order. One that was being compressed when the process ended
+/// counts once, as what it was before.
+///
+/// # Errors
+///
+/// When the folder can't be read.
+pub fn segments(directory: &Path) -> io::Result<Vec<SegmentFile>> {
+    let mut segments = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let stem = name.strip_prefix(PREFIX).unwrap_or_default();
+        let (number, is_compressed) = match stem.strip_suffix(COMPRESSED) {
+            Some(number) => (number, true),
+            None => (stem.strip_suffix(PLAIN).unwrap_or_default(), false),
+        };
+        if number.len() == 20
+            && let Ok(first) = number.parse()
+        {
+            segments.push(SegmentFile { first, path, is_compressed });
+        }
+    }
+    segments.sort_by_key(|segment| (segment.first, segment.is_compressed));
+    segments.dedup_by_key(|segment| segment.first);
+    Ok(segments)
+}
+
+/// The name of the segment that begins with this record.
+#[must_use]
+pub fn segment_name(first: u64) -> String {
+    format!("{PREFIX}{first:020}{PLAIN}")
+}
+
+pub(super) fn segment(directory: &Path, first: u64) -> PathBuf {
+    directory.join(segment_name(first))
+}
+
+/// The checkpoints that were made while the segment was written.
+#[must_use]
+pub fn checkpoints(directory: &Path, first: u64) -> PathBuf {
+    directory.join(format!("{PREFIX}{first:020}.checkpoints"))
+}

@@ -1,0 +1,202 @@
+//! The log up to a record, as whoever writes it or reads it from its beginning knows it.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::{fmt, fs, io};
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::folder::{self, segment_name};
+use super::line::{Head, Time};
+use super::record::Kind;
+use super::tree::{Edge, Hash};
+
+/// The log up to a record.
+#[derive(Clone)]
+pub struct Log {
+    edge: Edge,
+    pending: BTreeSet<Uuid>,
+    segment: Extent,
+}
+
+/// What the segment has, of which the log's last record is one.
+#[derive(Clone)]
+struct Extent {
+    first: u64,
+    bytes: u64,
+    times: Option<(Time, Time)>,
+}
+
+/// A closed segment: its line in the manifest.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Closed {
+    /// The name of its file before it was compressed.
+    pub segment: String,
+    /// Its first record's sequence.
+    pub first: u64,
+    /// Its last record's.
+    pub last: u64,
+    /// The earliest time in it.
+    pub from: Option<Time>,
+    /// The latest.
+    pub to: Option<Time>,
+    /// Its length before it was compressed.
+    pub bytes: u64,
+    /// The tree's root after its last record.
+    pub root: Hash,
+    /// The tree's right edge after its last record, from which the log goes on without it.
+    pub edge: Vec<Hash>,
+    /// The requests that have an intent and no outcome yet.
+    pub pending: Vec<Uuid>,
+    /// The checkpoint after its last record.
+    pub checkpoint: String,
+    /// Why the segment is not what it should be, if the gateway knows that.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub lost: Option<String>,
+}
+
+impl Log {
+    /// The log before its first record.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { edge: Edge::default(), pending: BTreeSet::new(), segment: Extent::new(1) }
+    }
+
+    /// The log after a closed segment; nothing where its line contradicts itself.
+    #[must_use]
+    pub fn after(closed: &Closed) -> Option<Self> {
+        Some(Self {
+            edge: Edge::of_parts(closed.last, closed.edge.clone())?,
+            pending: closed.pending.iter().copied().collect(),
+            segment: Extent::new(closed.last + 1),
+        })
+    }
+
+    /// The tree's right edge; its size is the last record's sequence.
+    #[must_use]
+    pub fn edge(&self) -> &Edge {
+        &self.edge
+    }
+
+    /// The last record's sequence; 0 when there is none.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.edge.size()
+    }
+
+    /// The requests that have an intent and no outcome.
+    #[must_use]
+    pub fn pending(&self) -> &BTreeSet<Uuid> {
+        &self.pending
+    }
+
+    /// The first record's sequence in the segment that is written or read.
+    #[must_use]
+    pub fn segment(&self) -> u64 {
+        self.segment.first
+    }
+
+    /// How long that segment is.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.segment.bytes
+    }
+
+    /// The earliest and the latest time in it.
+    #[must_use]
+    pub fn times(&self) -> Option<(Time, Time)> {
+        self.segment.times
+    }
+
+    /// Takes the next record, whose line has this length.
+    pub fn push(&mut self, head: &Head, leaf: Hash, length: usize) {
+        self.edge.push(leaf);
+        self.segment.bytes += length as u64;
+        let times = self.segment.times.get_or_insert((head.time, head.time));
+        *times = (times.0.min(head.time), times.1.max(head.time));
+        if let Some(request_id) = head.request_id {
+            match head.kind {
+                Kind::Intent => {
+                    self.pending.insert(request_id);
+                }
+                Kind::Outcome | Kind::Event => {
+                    self.pending.remove(&request_id);
+                }
+                Kind::Denied => {}
+            }
+        }
+    }
+
+    /// Ends the segment with the checkpoint after its last record, and begins the next.
+    pub fn close(&mut self, checkpoint: String) -> Closed {
+        let next = Extent::new(self.size() + 1);
+        let Extent { first, bytes, times } = std::mem::replace(&mut self.segment, next);
+        Closed {
+            segment: segment_name(first),
+            first,
+            last: self.size(),
+            from: times.map(|(from, _)| from),
+            to: times.map(|(_, to)| to),
+            bytes,
+            root: self.edge.root(),
+            edge: self.edge.roots().to_vec(),
+            pending: self.pending.iter().copied().collect(),
+            checkpoint,
+            lost: None,
+        }
+    }
+}
+
+impl fmt::Debug for Log {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Log")
+            .field("size", &self.size())
+            .field("segment", &self.segment.first)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Extent {
+    fn new(first: u64) -> Self {
+        Self { first, bytes: 0, times: None }
+    }
+}
+
+impl Closed {
+    /// Its line.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut line = Vec::with_capacity(2048);
+        // Strings, integers and lists of them: nothing that JSON could not hold.
+        let _ = serde_json::to_writer(&mut line, self);
+        line.push(b'\n');
+        line
+    }
+}
+
+/// The lines of a manifest, and how many of its bytes they are: fewer than all when its last line
+/// is torn. No file is an empty manifest.
+///
+/// # Errors
+///
+/// When it can't be read, or a whole line is not one of a manifest.
+pub fn manifest(directory: &Path) -> io::Result<(Vec<Closed>, u64)> {
+    let text = match fs::read(directory.join(folder::MANIFEST)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+        result => result?,
+    };
+    let (mut closed, mut length) = (Vec::new(), 0);
+    for (index, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let Some(line) = line.strip_suffix(b"\n") else { break };
+        let decoded = serde_json::from_slice(line).map_err(|error| {
+            let place = format!("{} line {}", folder::MANIFEST, index + 1);
+            io::Error::new(io::ErrorKind::InvalidData, format!("{place}: {error}"))
+        })?;
+        closed.push(decoded);
+        length += line.len() as u64 + 1;
+    }
+    Ok((closed, length))
+}

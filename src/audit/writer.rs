@@ -1,0 +1,322 @@
+//! What the journal's thread does with a batch of records: give them their numbers and times,
+//! write them, put them into the tree, and sign its head.
+
+use std::collections::VecDeque;
+use std::io;
+use std::mem;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use uuid::Uuid;
+
+use super::append::AppendError;
+use super::folder::segment_name;
+use super::line::{self, Head, Time};
+use super::log::Log;
+use super::record::{Event, Gateway, Kind, Record};
+use super::store::{Known, Place, Store};
+use super::tree::Hash;
+use crate::telemetry::Metrics;
+
+/// How long records may be without a checkpoint.
+const CHECKPOINT: Duration = Duration::from_secs(1);
+/// How long a writer that can't open its folder waits at least before it tries again, and how much
+/// longer than the try itself took.
+const PAUSE: Duration = Duration::from_millis(200);
+const PAUSE_FACTOR: u32 = 10;
+/// The most records that are kept while nothing can be written. Since nothing is forwarded then,
+/// they are the outcomes of what was in flight, and a few events.
+const MOST_OWED: usize = 16 << 10;
+
+/// A record that is not written yet: all of its line but time and sequence.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) kind: Kind,
+    pub(super) request_id: Option<Uuid>,
+    pub(super) line: Vec<u8>,
+}
+
+/// Which record it became.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Entry {
+    pub(super) sequence: u64,
+    pub(super) leaf: Hash,
+}
+
+/// What others see of the writer.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    /// Why nothing can be written at the moment.
+    pub(super) failure: ArcSwapOption<String>,
+    /// The newest checkpoint.
+    pub(super) checkpoint: ArcSwapOption<String>,
+}
+
+/// The one who writes.
+pub(super) struct Writer {
+    place: Place,
+    segment_size: u64,
+    gateway: Gateway,
+    open: Option<Store>,
+    /// Nothing until the folder was opened for the first time.
+    log: Option<Log>,
+    is_unsynced: bool,
+    last_time: Option<Time>,
+    /// Records that could not be written and must not be lost.
+    owed: VecDeque<Draft>,
+    /// When what is not under a checkpoint yet gets one.
+    checkpoint_due: Option<Instant>,
+    next_try: Option<Instant>,
+    buffer: Vec<u8>,
+    seen: Arc<Seen>,
+    metrics: Arc<Metrics>,
+}
+
+impl Writer {
+    pub(super) fn new(
+        place: Place,
+        segment_size: u64,
+        gateway: Gateway,
+        seen: Arc<Seen>,
+        metrics: Arc<Metrics>,
+    ) -> Self {
+        Self {
+            place,
+            segment_size,
+            gateway,
+            open: None,
+            log: None,
+            is_unsynced: false,
+            last_time: None,
+            owed: VecDeque::new(),
+            checkpoint_due: None,
+            next_try: None,
+            buffer: Vec::new(),
+            seen,
+            metrics,
+        }
+    }
+
+    /// How long it has nothing to do by itself; no time where there is no end to that.
+    pub(super) fn idle(&self) -> Option<Duration> {
+        let next = if self.is_failing() {
+            Some(self.next_try.unwrap_or_else(|| Instant::now() + PAUSE))
+        } else {
+            self.checkpoint_due
+        };
+        next.map(|next| next.saturating_duration_since(Instant::now()))
+    }
+
+    /// Writes all of the records or, with the reason noted, none of them.
+    pub(super) fn commit(&mut self, records: &[Draft]) -> Result<Vec<Entry>, Arc<String>> {
+        let started = Instant::now();
+        let result =
+            self.write(records).and_then(|entries| self.checkpoint(false).map(|()| entries));
+        match result {
+            Ok(entries) => {
+                self.metrics.audit_flush_duration.observe(started.elapsed().as_secs_f64());
+                if self.seen.failure.swap(None).is_some() {
+                    tracing::info!("the audit trail is written again");
+                }
+                Ok(entries)
+            }
+            Err(error) => {
+                self.metrics.audit_failures.inc();
+                Err(self.fail(&error))
+            }
+        }
+    }
+
+    /// Keeps a record that could not be written.
+    pub(super) fn owe(&mut self, draft: Draft) {
+        if self.owed.len() < MOST_OWED {
+            self.owed.push_back(draft);
+        } else {
+            tracing::error!("an audit record is lost: too many could not be written");
+        }
+    }
+
+    /// Signs the head of what is there. Nothing is written after this.
+    pub(super) fn close(&mut self) {
+        if let Err(error) = self.checkpoint(true) {
+            self.fail(&error);
+        }
+    }
+
+    /// Opens the folder, at the start and again after it failed.
+    pub(super) fn open(&mut self) -> io::Result<()> {
+        let started = Instant::now();
+        let reason = self.seen.failure.load_full();
+        let known = self.log.as_ref().map(|log| Known {
+            log,
+            is_unsynced: self.is_unsynced,
+            reason: reason.as_ref().map_or("", |reason| reason.as_str()),
+        });
+        let mut events = Vec::new();
+        let opened = Store::open(&self.place, known.as_ref(), &mut events);
+        for event in events {
+            self.owe_event(event);
+        }
+        let (store, log) = opened.inspect_err(|_| {
+            self.next_try = Some(Instant::now() + PAUSE.max(started.elapsed() * PAUSE_FACTOR));
+        })?;
+        if self.log.is_none() {
+            for request_id in log.pending() {
+                let event = Event::new("outcome_unknown").request(*request_id);
+                self.owe_event(event.detail("the gateway ended before the outcome was on record"));
+            }
+        }
+        self.seen.checkpoint.store(store.newest().map(|note| Arc::new(note.to_owned())));
+        self.last_time = self.last_time.or(log.times().map(|(_, to)| to));
+        self.log = Some(log);
+        self.open = Some(store);
+        self.next_try = None;
+        self.is_unsynced = false;
+        Ok(())
+    }
+
+    /// Notes why nothing can be written.
+    pub(super) fn fail(&self, error: &io::Error) -> Arc<String> {
+        let reason = Arc::new(error.to_string());
+        if self.seen.failure.load().as_ref() != Some(&reason) {
+            tracing::error!(%reason, "the audit trail can't be written; nothing is forwarded");
+            self.seen.failure.store(Some(Arc::clone(&reason)));
+        }
+        reason
+    }
+
+    fn is_failing(&self) -> bool {
+        self.seen.failure.load().is_some()
+    }
+
+    fn owe_event(&mut self, event: Event) {
+        self.owe(self.event(event));
+    }
+
+    fn event(&self, event: Event) -> Draft {
+        Record::of_event(&self.gateway, event).draft()
+    }
+
+    fn write(&mut self, records: &[Draft]) -> io::Result<Vec<Entry>> {
+        if self.open.is_none() {
+            if self.next_try.is_some_and(|next| Instant::now() < next) {
+                let reason = self.seen.failure.load_full();
+                return Err(io::Error::other(reason.map_or_else(String::new, |it| it.to_string())));
+            }
+            self.open()?;
+        }
+        let now = Time::now();
+        self.rotate_if_due(now)?;
+        let mut first = Vec::new();
+        if let Some(reason) = self.seen.failure.load_full() {
+            first.push(self.event(Event::new("audit_resumed").detail(reason.as_str())));
+        }
+        if let Some(last) = self.last_time.filter(|last| now < *last) {
+            let detail = format!("from {last} to {now}");
+            first.push(self.event(Event::new("clock_set_back").detail(detail)));
+        }
+        let owed = mem::take(&mut self.owed);
+        let before = first.len() + owed.len();
+        let all = first.iter().chain(&owed).chain(records);
+        match self.append(all, now) {
+            Ok(mut entries) => Ok(entries.split_off(before.min(entries.len()))),
+            Err(error) => {
+                self.owed = owed;
+                Err(error)
+            }
+        }
+    }
+
+    /// Writes records, all of them or none, and puts them into the log.
+    fn append<'a>(
+        &mut self,
+        records: impl Iterator<Item = &'a Draft> + Clone,
+        time: Time,
+    ) -> io::Result<Vec<Entry>> {
+        let (Some(store), Some(log)) = (&mut self.open, &mut self.log) else {
+            return Err(io::Error::other("no segment is open"));
+        };
+        let mut buffer = mem::take(&mut self.buffer);
+        buffer.clear();
+        let mut entries = Vec::new();
+        for (draft, sequence) in records.clone().zip(log.size() + 1..) {
+            let start = buffer.len();
+            line::begin(&mut buffer, time, sequence);
+            buffer.extend_from_slice(draft.line.get(1..).unwrap_or_default());
+            let line = buffer.get(start..).unwrap_or_default();
+            let leaf = Hash::of_leaf(line.strip_suffix(b"\n").unwrap_or(line));
+            entries.push((Entry { sequence, leaf }, line.len()));
+        }
+        let appended = if buffer.is_empty() { Ok(()) } else { store.append(&buffer) };
+        if appended.is_ok() {
+            for (draft, (entry, length)) in records.zip(&entries) {
+                let Draft { kind, request_id, .. } = *draft;
+                let head = Head { time, sequence: entry.sequence, kind, request_id };
+                log.push(&head, entry.leaf, *length);
+                self.metrics.audit_records.with_label_values(&[kind.name()]).inc();
+            }
+            if !entries.is_empty() {
+                self.last_time = Some(time);
+                // The first one at once, the next ones a while after what they cover.
+                let wait = if store.newest().is_none() { Duration::ZERO } else { CHECKPOINT };
+                self.checkpoint_due.get_or_insert_with(|| Instant::now() + wait);
+            }
+        }
+        buffer.shrink_to(1 << 20);
+        self.buffer = buffer;
+        match appended {
+            Ok(()) => Ok(entries.into_iter().map(|(entry, _)| entry).collect()),
+            Err(AppendError::Undone(error)) => Err(error),
+            Err(AppendError::Lost(error)) => Err(self.let_go(error)),
+            Err(AppendError::Unsynced(error)) => {
+                self.is_unsynced = true;
+                Err(self.let_go(error))
+            }
+        }
+    }
+
+    /// What is not as it was left is opened anew.
+    fn let_go(&mut self, error: io::Error) -> io::Error {
+        self.open = None;
+        self.next_try = Some(Instant::now() + PAUSE);
+        error
+    }
+
+    /// Goes on in a new segment when this one is full or of an earlier day.
+    fn rotate_if_due(&mut self, now: Time) -> io::Result<()> {
+        let (Some(store), Some(log)) = (&self.open, &self.log) else { return Ok(()) };
+        let reason = match log.times() {
+            Some((_, to)) if now.day() > to.day() => "day",
+            Some(_) if log.bytes() >= self.segment_size => "size",
+            _ => return Ok(()),
+        };
+        let next = log.size() + 2;
+        store.prepare(next)?;
+        let detail = format!("by {reason}, next {}", segment_name(next));
+        let last = self.event(Event::new("segment_closed").detail(detail));
+        self.append(std::iter::once(&last), now)?;
+        let (Some(store), Some(log)) = (&mut self.open, &mut self.log) else { return Ok(()) };
+        let rotated = store.rotate(log);
+        self.seen.checkpoint.store(store.newest().map(|note| Arc::new(note.to_owned())));
+        self.checkpoint_due = None;
+        rotated.map_err(|error| self.let_go(error))
+    }
+
+    /// Signs the head of the tree when that is due, or at once.
+    fn checkpoint(&mut self, at_once: bool) -> io::Result<()> {
+        let is_due = self.checkpoint_due.is_some_and(|due| at_once || due <= Instant::now());
+        let (true, Some(store), Some(log)) = (is_due, &mut self.open, &self.log) else {
+            return Ok(());
+        };
+        match store.checkpoint(log) {
+            Ok(note) => {
+                tracing::info!(checkpoint = note, "audit checkpoint");
+                self.seen.checkpoint.store(Some(Arc::new(note.to_owned())));
+                self.checkpoint_due = None;
+                Ok(())
+            }
+            Err(error) => Err(self.let_go(error)),
+        }
+    }
+}
