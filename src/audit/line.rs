@@ -3,7 +3,7 @@
 //! `{"time":"…","sequence":1,"kind":"intent","request_id":"…",`, letter by letter, for every record.
 
 use std::fmt::{self, Display};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
@@ -51,6 +51,16 @@ impl Time {
     #[must_use]
     pub fn as_str(&self) -> &str {
         str::from_utf8(&self.0).unwrap_or_default()
+    }
+
+    /// How much later it is than another; nothing when it is not later.
+    #[must_use]
+    pub fn since(&self, other: Self) -> Duration {
+        let time = |text: &str| humantime::parse_rfc3339(text).ok();
+        let (Some(this), Some(other)) = (time(self.as_str()), time(other.as_str())) else {
+            return Duration::ZERO;
+        };
+        this.duration_since(other).unwrap_or_default()
     }
 
     /// The day, as `2026-01-31`.

@@ -39,9 +39,11 @@ mod journal;
 pub mod line;
 pub mod log;
 pub mod note;
+mod reader;
 mod record;
 mod store;
 pub mod tree;
+pub mod verify;
 mod writer;
 
 use std::fmt::{self, Display};
@@ -52,7 +54,8 @@ pub use self::journal::{OpenError, Unavailable};
 pub use self::record::{Event, Outcome};
 
 use self::journal::Journal;
-use self::record::{Decision, Gateway, Kind, Record};
+pub use self::record::Kind;
+use self::record::{Decision, Gateway, Record};
 use self::writer::Entry;
 use crate::config;
 use crate::context::Context;

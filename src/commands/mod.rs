@@ -1,5 +1,6 @@
 //! The command line. Exit status: 0 done, 1 the answer is no, 2 wrong use or configuration.
 
+mod audit;
 mod check;
 mod explain;
 mod serve;
@@ -35,6 +36,9 @@ enum Command {
     },
     /// Say what would be decided, and which grant or lack made it so
     Explain(explain::Arguments),
+    /// Read the audit trail: prove it, search it, follow it
+    #[command(subcommand)]
+    Audit(audit::Command),
 }
 
 /// Does what the command line says.
@@ -44,6 +48,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Serve { config } => serve::run(&config),
         Command::Check { config } => check::run(&config),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Audit(command) => audit::run(&command),
     }
 }
 

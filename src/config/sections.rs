@@ -402,7 +402,7 @@ fn audit(mut section: Section) -> Option<Audit> {
     {
         section.fault_of(key, error);
     }
-    let segment_size = section.size("segment_size", 64 << 20, 64 << 10..=u32::MAX);
+    let segment_size = section.size("segment_size", 64 << 20, 4 << 10..=u32::MAX);
     let durability =
         section.choice("durability", &[("fsync", Durability::Fsync), ("write", Durability::Write)]);
     let instance = section.text("instance");

@@ -1,0 +1,101 @@
+//! Reading segments: blocks of whole lines, a few at a time in memory, worked on by all cores.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::num::NonZeroUsize;
+use std::ops::Range;
+
+use super::folder::SegmentFile;
+
+/// How much is read at a time, in bytes.
+const BLOCK: usize = 8 << 20;
+/// The longest line that is taken for one, in bytes.
+const LONGEST_LINE: usize = 64 << 20;
+
+/// A segment in blocks of whole lines.
+pub(super) struct Blocks {
+    source: Box<dyn Read + Send>,
+    buffer: Vec<u8>,
+    /// How much of the buffer was given out.
+    given: usize,
+}
+
+impl Blocks {
+    pub(super) fn open(segment: &SegmentFile) -> io::Result<Self> {
+        let file = File::open(&segment.path)?;
+        let source: Box<dyn Read + Send> = if segment.is_compressed {
+            Box::new(zstd::Decoder::new(file)?)
+        } else {
+            Box::new(file)
+        };
+        Ok(Self { source, buffer: Vec::new(), given: 0 })
+    }
+
+    /// The next whole lines, each with its line feed; nothing at the end.
+    pub(super) fn next(&mut self) -> io::Result<Option<&[u8]>> {
+        self.buffer.drain(..self.given);
+        self.given = 0;
+        loop {
+            let known = self.buffer.len();
+            let read = self.source.by_ref().take(BLOCK as u64).read_to_end(&mut self.buffer)?;
+            let new = self.buffer.get(known..).unwrap_or_default();
+            if let Some(end) = memchr::memrchr(b'\n', new) {
+                self.given = known + end + 1;
+                return Ok(self.buffer.get(..self.given));
+            }
+            if read == 0 {
+                return Ok(None);
+            }
+            if self.buffer.len() > LONGEST_LINE {
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "a line has no end"));
+            }
+        }
+    }
+
+    /// What stands behind the last line feed, once there is no block any more.
+    pub(super) fn rest(&self) -> &[u8] {
+        self.buffer.get(self.given..).unwrap_or_default()
+    }
+}
+
+/// Does the same to each line of a block, without its line feed, on all cores; the results are in
+/// the order of the lines, with the lines.
+pub(super) fn map_lines<'a, T: Send>(
+    block: &'a [u8],
+    map: impl Fn(&'a [u8]) -> T + Sync,
+) -> Vec<(&'a [u8], T)> {
+    let lines = |part: &'a [u8]| -> Vec<(&'a [u8], T)> {
+        let mut start = 0;
+        let ends = memchr::memchr_iter(b'\n', part);
+        let lines = ends.filter_map(|end| part.get(std::mem::replace(&mut start, end + 1)..end));
+        lines.map(|line| (line, map(line))).collect()
+    };
+    let parts = parts(block);
+    match parts.as_slice() {
+        [] => Vec::new(),
+        [one] => lines(block.get(one.clone()).unwrap_or_default()),
+        parts => std::thread::scope(|scope| {
+            let lines = &lines;
+            let part = |range: &Range<usize>| block.get(range.clone()).unwrap_or_default();
+            let running: Vec<_> =
+                parts.iter().map(part).map(|part| scope.spawn(move || lines(part))).collect();
+            // A thread ends with its lines: nothing in it can panic.
+            running.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+        }),
+    }
+}
+
+/// A block in as many parts of whole lines as there are cores, where that is worth it.
+fn parts(block: &[u8]) -> Vec<Range<usize>> {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let size = (block.len() / cores).max(64 << 10);
+    let (mut parts, mut start) = (Vec::new(), 0);
+    while start < block.len() {
+        let after = (start + size).min(block.len());
+        let rest = block.get(after..).unwrap_or_default();
+        let end = memchr::memchr(b'\n', rest).map_or(block.len(), |end| after + end + 1);
+        parts.push(start..end);
+        start = end;
+    }
+    parts
+}

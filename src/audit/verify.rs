@@ -1,0 +1,573 @@
+//! Whether a trail is whole: every record that was signed is there, in its order, unchanged.
+//!
+//! The trail is read once from its beginning, the tree is built anew, and its root is compared
+//! with each checkpoint on the way. What the folder says of itself (the manifest, the rows of
+//! checkpoints and segments, the last record) must agree with that to the byte.
+
+use std::collections::VecDeque;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use std::{fmt, fs};
+
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+use super::checkpoint::{Checkpoint, notes};
+use super::folder::{self, SegmentFile, segment_name};
+use super::line::{Head, Time};
+use super::log::{Closed, Log, manifest};
+use super::note::{Keys, NoteError};
+use super::reader::{Blocks, map_lines};
+use super::record::Kind;
+use super::tree::{Edge, Hash};
+
+/// Longer than this no record is without a checkpoint while the gateway runs.
+const UNSIGNED: Duration = Duration::from_secs(10);
+
+/// What is verified, and against what.
+#[derive(Debug, Clone, Copy)]
+pub struct Trail<'a> {
+    /// Its folder.
+    pub directory: &'a Path,
+    /// Whose signatures count.
+    pub keys: &'a Keys,
+    /// A checkpoint that was kept elsewhere, and the name of its file.
+    pub outside: Option<(&'a str, &'a str)>,
+}
+
+/// What was proved.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Report {
+    /// The first record that is there; those before it were deleted by the retention.
+    pub first: u64,
+    /// The last one.
+    pub last: u64,
+    /// The earliest and the latest time of a record.
+    pub times: Option<(Time, Time)>,
+    /// How many segments there are.
+    pub segments: usize,
+    /// How many checkpoints were checked.
+    pub checkpoints: u64,
+    /// The newest one; the records after it are in order, and not signed yet.
+    pub newest: Option<(Checkpoint, String)>,
+    /// How many changes have an intent and no outcome.
+    pub pending: usize,
+    /// Bytes behind the last whole line, which a crash left.
+    pub torn: usize,
+}
+
+/// The first bad place, and what is wrong with it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{place}: {what}")]
+pub struct Fault {
+    /// The file, with line and record where there is one.
+    pub place: String,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// Why a trail can't be called whole.
+#[derive(Debug, thiserror::Error)]
+pub enum NotWhole {
+    /// It is not.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// It can't be read.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// Which file or folder.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+/// A record on the way.
+#[derive(Debug, Clone, Copy)]
+pub struct Visited<'a> {
+    /// The beginning of its line.
+    pub head: Head,
+    /// Its line, without its line feed.
+    pub line: &'a [u8],
+    /// Its leaf in the tree.
+    pub leaf: Hash,
+}
+
+/// Verifies a trail. Each record is shown to `visit` on the way, and the number of bytes that were
+/// read to `progress`; what they see is proved only when the whole is.
+///
+/// # Errors
+///
+/// The first bad place.
+pub fn verify(
+    trail: Trail<'_>,
+    visit: &mut dyn FnMut(Visited<'_>),
+    progress: &mut dyn FnMut(usize),
+) -> Result<Report, NotWhole> {
+    let mut walk = Walk::begin(trail)?;
+    match walk.walk_on(visit, progress) {
+        Ok(()) => Ok(walk.report()),
+        Err(error) => Err(walk.explain(error)),
+    }
+}
+
+/// The edge from which a trail can be read: empty, or that of the records which were deleted.
+///
+/// # Errors
+///
+/// When the folder says nothing of its beginning.
+pub fn beginning(trail: Trail<'_>) -> Result<Edge, NotWhole> {
+    Ok(Walk::begin(trail)?.log.edge().clone())
+}
+
+struct Walk<'a> {
+    trail: Trail<'a>,
+    manifest: Vec<Closed>,
+    log: Log,
+    first: u64,
+    times: Option<(Time, Time)>,
+    segments: usize,
+    checkpoints: u64,
+    newest: Option<(Checkpoint, String)>,
+    outside: Option<Checkpoint>,
+    /// Up to which record the retention says that it deleted.
+    deleted: u64,
+    last: Option<(Time, Option<Event>)>,
+    /// The time of the first record that no checkpoint covers.
+    unsigned_since: Option<Time>,
+    torn: usize,
+}
+
+#[derive(Debug, Deserialize)]
+struct Event {
+    name: Option<String>,
+    count: Option<u64>,
+}
+
+impl<'a> Walk<'a> {
+    fn begin(trail: Trail<'a>) -> Result<Self, NotWhole> {
+        let mut walk = Self {
+            trail,
+            manifest: Vec::new(),
+            log: Log::empty(),
+            first: 1,
+            times: None,
+            segments: 0,
+            checkpoints: 0,
+            newest: None,
+            outside: None,
+            deleted: 0,
+            last: None,
+            unsigned_since: None,
+            torn: 0,
+        };
+        if let Some((note, name)) = trail.outside {
+            let checkpoint = Checkpoint::verify(note, trail.keys);
+            walk.outside = Some(checkpoint.map_err(|error| fault(name, error))?);
+        }
+        walk.manifest = walk.read_manifest()?;
+        let mut next = 1;
+        for (closed, line) in walk.manifest.iter().zip(1..) {
+            if closed.first != next {
+                let place = format!("{} line {line}", folder::MANIFEST);
+                let what = format!("begins with record {} and not {next}", closed.first);
+                return Err(fault(&place, what).into());
+            }
+            next = closed.last + 1;
+        }
+        let segments = walk.list()?;
+        let Some(first) = segments.first() else {
+            let name = trail.directory.display().to_string();
+            return Err(fault(&name, "holds no segment of a trail").into());
+        };
+        if first.first > 1 {
+            walk.skip_deleted(first.first)?;
+        }
+        Ok(walk)
+    }
+
+    /// Takes the manifest's word for the records that retention deleted, as far as it is signed.
+    fn skip_deleted(&mut self, first: u64) -> Result<(), NotWhole> {
+        let deleted: Vec<Closed> =
+            self.manifest.iter().filter(|closed| closed.last < first).cloned().collect();
+        for closed in &deleted {
+            let name = format!("{} ({})", folder::MANIFEST, closed.segment);
+            let checkpoint = Checkpoint::verify(&closed.checkpoint, self.trail.keys)
+                .map_err(|error| fault(&name, format_args!("its checkpoint {error}")))?;
+            let log = Log::after(closed).filter(|log| {
+                let root = log.edge().root();
+                closed.segment == segment_name(closed.first)
+                    && (checkpoint.size, checkpoint.root) == (closed.last, root)
+                    && closed.root == root
+            });
+            self.log = log.ok_or_else(|| fault(&name, "is not what its checkpoint says"))?;
+            self.newest = Some((checkpoint, closed.checkpoint.clone()));
+        }
+        let next = self.log.size() + 1;
+        if next != first {
+            return Err(fault(
+                &segment_name(next),
+                format_args!(
+                    "is missing: the trail begins with record {first}, and the manifest does not \
+                 account for records {next} to {}",
+                    first - 1
+                ),
+            )
+            .into());
+        }
+        self.first = first;
+        Ok(())
+    }
+
+    fn walk_on(
+        &mut self,
+        visit: &mut dyn FnMut(Visited<'_>),
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<(), NotWhole> {
+        let mut done = self.first - 1;
+        loop {
+            // Listed anew each time: a trail that is being written goes on meanwhile.
+            let segments = self.list()?;
+            let mut next = segments.iter().skip_while(|segment| segment.first <= done);
+            let Some(segment) = next.next() else { break };
+            let is_last = next.next().is_none();
+            if segment.first != self.log.size() + 1 {
+                let (wanted, name) = (self.log.size() + 1, file_name(segment));
+                let what = format!("is missing: {name} comes next, with record {}", segment.first);
+                return Err(fault(&segment_name(wanted), what).into());
+            }
+            done = segment.first;
+            self.segment(segment, visit, progress)?;
+            if !is_last || self.ends_with("segment_closed") {
+                self.close(segment)?;
+            }
+        }
+        self.conclude()
+    }
+
+    fn segment(
+        &mut self,
+        segment: &SegmentFile,
+        visit: &mut dyn FnMut(Visited<'_>),
+        progress: &mut dyn FnMut(usize),
+    ) -> Result<(), NotWhole> {
+        let name = file_name(segment);
+        let mut checkpoints = self.checkpoints_of(segment)?;
+        let signed = checkpoints.back().map_or(0, |(checkpoint, _)| checkpoint.size);
+        let io = |error| NotWhole::Io { path: segment.path.clone(), error };
+        let mut blocks = Blocks::open(segment).map_err(io)?;
+        self.segments += 1;
+        let (mut number, mut line_of_first_unsigned) = (0_u64, 1);
+        loop {
+            let block = blocks.next().map_err(|error| match error.kind() {
+                // What zstd can't decode was not written by zstd.
+                io::ErrorKind::InvalidData | io::ErrorKind::Other => {
+                    NotWhole::from(fault(&name, format_args!("can't be read: {error}")))
+                }
+                _ => io(error),
+            })?;
+            let Some(block) = block else { break };
+            progress(block.len());
+            let lines = map_lines(block, |line| {
+                let head = Head::parse(line).filter(|head| {
+                    // Up to there the signed root says more than the syntax could.
+                    head.sequence <= signed || serde_json::from_slice::<IgnoredAny>(line).is_ok()
+                });
+                head.map(|head| (head, Hash::of_leaf(line)))
+            });
+            for (line, record) in lines {
+                number += 1;
+                let wanted = self.log.size() + 1;
+                let place = || format!("{name} line {number} (record {wanted})");
+                let Some((head, leaf)) = record else {
+                    return Err(fault(&place(), "is not a record").into());
+                };
+                if head.sequence != wanted {
+                    let what = format!("has record {} in its place", head.sequence);
+                    return Err(fault(&place(), what).into());
+                }
+                self.take(head, leaf, line);
+                visit(Visited { head, line, leaf });
+                if let Some((checkpoint, note)) =
+                    checkpoints.pop_front_if(|(checkpoint, _)| checkpoint.size == head.sequence)
+                {
+                    if checkpoint.root != self.log.edge().root() {
+                        let first = self.signed() + 1;
+                        return Err(altered(
+                            &name,
+                            line_of_first_unsigned,
+                            first,
+                            number,
+                            &checkpoint,
+                        )
+                        .into());
+                    }
+                    line_of_first_unsigned = number + 1;
+                    self.checkpoints += 1;
+                    self.newest = Some((checkpoint, note));
+                    self.unsigned_since = None;
+                }
+                self.compare_outside()?;
+            }
+        }
+        if let Some((checkpoint, _)) = checkpoints.front() {
+            let (last, size) = (self.log.size(), checkpoint.size);
+            let what = format!("ends with record {last}, and a checkpoint covers {size}");
+            return Err(fault(&name, what).into());
+        }
+        self.torn = blocks.rest().len();
+        Ok(())
+    }
+
+    fn take(&mut self, head: Head, leaf: Hash, line: &[u8]) {
+        let event = (head.kind == Kind::Event).then(|| event(line)).flatten();
+        if let Some(Event { name: Some(name), count: Some(count) }) = &event
+            && name == "segments_deleted"
+        {
+            self.deleted = self.deleted.max(*count);
+        }
+        self.log.push(&head, leaf, line.len() + 1);
+        let (from, to) = self.times.unwrap_or((head.time, head.time));
+        self.times = Some((from.min(head.time), to.max(head.time)));
+        self.unsigned_since.get_or_insert(head.time);
+        self.last = Some((head.time, event));
+    }
+
+    fn compare_outside(&self) -> Result<(), Fault> {
+        let Some(outside) = &self.outside else { return Ok(()) };
+        if outside.size != self.log.size() || outside.root == self.log.edge().root() {
+            return Ok(());
+        }
+        let name = self.trail.outside.map_or("", |(_, name)| name);
+        let what = format!(
+            "records 1 to {} are not those that this checkpoint was made of: the trail was \
+             rewritten",
+            outside.size
+        );
+        Err(fault(name, what))
+    }
+
+    /// The checkpoints of a segment in their row.
+    fn checkpoints_of(
+        &self,
+        segment: &SegmentFile,
+    ) -> Result<VecDeque<(Checkpoint, String)>, NotWhole> {
+        let path = folder::checkpoints(self.trail.directory, segment.first);
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let text = match fs::read(&path) {
+            Ok(bytes) => String::from_utf8(bytes).map_err(|_| fault(&name, "is not UTF-8"))?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+            Err(error) => return Err(NotWhole::Io { path, error }),
+        };
+        let keys = self.trail.keys;
+        let all: Vec<&str> = notes(&text).collect();
+        let verified = on_all_cores(&all, |note| Checkpoint::verify(note, keys));
+        let mut previous = self.signed();
+        let mut row = VecDeque::with_capacity(all.len());
+        for (index, (note, checkpoint)) in all.iter().zip(verified).enumerate() {
+            let place = || format!("{name} checkpoint {}", index + 1);
+            let is_last = index + 1 == all.len();
+            let checkpoint = match checkpoint {
+                // Being written, or cut off by a crash; whether it was needed shows later.
+                Err(NoteError::Malformed) if is_last && !note.ends_with('\n') => break,
+                other => other.map_err(|error| fault(&place(), error))?,
+            };
+            if checkpoint.previous != previous {
+                let what = format!(
+                    "follows one at record {}, and the one before it here is at record {previous}",
+                    checkpoint.previous
+                );
+                return Err(fault(&place(), what).into());
+            }
+            if checkpoint.size <= previous || checkpoint.size < segment.first {
+                return Err(fault(&place(), "is out of its row").into());
+            }
+            previous = checkpoint.size;
+            row.push_back((checkpoint, (*note).to_owned()));
+        }
+        Ok(row)
+    }
+
+    /// Compares a closed segment with its line in the manifest.
+    fn close(&mut self, segment: &SegmentFile) -> Result<(), NotWhole> {
+        let name = file_name(segment);
+        if self.torn > 0 {
+            let what = format!("ends with {} bytes that are no whole line", self.torn);
+            return Err(fault(&name, what).into());
+        }
+        let next = folder::segment(self.trail.directory, self.log.size() + 1);
+        if !next.exists() && !next.with_extension("jsonl.zst").exists() {
+            let next = segment_name(self.log.size() + 1);
+            let what = format!("is missing: the last record of {name} says that it is the next");
+            return Err(fault(&next, what).into());
+        }
+        // A crash between the two leaves that to the next start, which does it before it writes.
+        let is_manifest_due = !is_empty(&next);
+        let newest = self.newest.clone().filter(|(newest, _)| newest.size == self.log.size());
+        if newest.is_none() && is_manifest_due {
+            return Err(fault(&name, "is closed, and its last checkpoint is missing").into());
+        }
+        let computed = self.log.close(newest.map(|(_, note)| note).unwrap_or_default());
+        let is_line = |closed: &&Closed| closed.first == segment.first;
+        if !self.manifest.iter().any(|closed| closed.first == segment.first) {
+            self.manifest = self.read_manifest()?;
+        }
+        match self.manifest.iter().find(is_line) {
+            None if is_manifest_due => {
+                let what = format!("has no line for {}, which is closed", computed.segment);
+                Err(fault(folder::MANIFEST, what).into())
+            }
+            Some(closed) if *closed != computed => {
+                let what =
+                    format!("its line for {} is not what the segment says", computed.segment);
+                Err(fault(folder::MANIFEST, what).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn conclude(&self) -> Result<(), NotWhole> {
+        let (size, newest) = (self.log.size(), segment_name(self.log.segment()));
+        if self.manifest.last().is_some_and(|closed| closed.last > size) {
+            let what =
+                format!("tells of records up to the last one's segment, which ends at {size}");
+            return Err(fault(folder::MANIFEST, what).into());
+        }
+        let is_signed = self.signed() == size;
+        if self.ends_with("stop") && !is_signed {
+            let what = "ends with a stop, and the checkpoint after it is missing";
+            return Err(fault(&newest, what).into());
+        }
+        if let (Some(since), Some((last, _))) = (self.unsigned_since, &self.last)
+            && last.since(since) > UNSIGNED
+        {
+            let what = format!(
+                "has no checkpoint after record {}, though one is made every second",
+                self.signed()
+            );
+            return Err(fault(&newest, what).into());
+        }
+        if self.deleted < self.first - 1 {
+            let what = format!(
+                "begins with record {}, and no record says that those before it were deleted",
+                self.first
+            );
+            return Err(fault(&segment_name(self.first), what).into());
+        }
+        if let (Some(outside), Some((_, name))) = (&self.outside, self.trail.outside) {
+            if outside.size > size {
+                let what = format!(
+                    "was made of {} records, and the trail has {size}: it was cut",
+                    outside.size
+                );
+                return Err(fault(name, what).into());
+            }
+            if outside.size + 1 < self.first {
+                let what = format!(
+                    "was made of records 1 to {}, and those before {} were deleted: it can't be \
+                     checked",
+                    outside.size, self.first
+                );
+                return Err(fault(name, what).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn report(self) -> Report {
+        Report {
+            first: self.first,
+            last: self.log.size(),
+            times: self.times,
+            segments: self.segments,
+            checkpoints: self.checkpoints,
+            pending: self.log.pending().len(),
+            newest: self.newest,
+            torn: self.torn,
+        }
+    }
+
+    /// What the gateway itself knows of what is wrong.
+    fn explain(&self, error: NotWhole) -> NotWhole {
+        let next = self.log.size() + 1;
+        let lost = self.manifest.iter().find(|it| it.lost.is_some() && it.last >= next);
+        match (error, lost.and_then(|closed| closed.lost.as_ref())) {
+            (NotWhole::Fault(Fault { place, what }), Some(lost)) => {
+                fault(&place, format_args!("{what}; the gateway noticed then: {lost}")).into()
+            }
+            (error, _) => error,
+        }
+    }
+
+    fn ends_with(&self, name: &str) -> bool {
+        let event = self.last.as_ref().and_then(|(_, event)| event.as_ref()?.name.as_deref());
+        event == Some(name)
+    }
+
+    fn signed(&self) -> u64 {
+        self.newest.as_ref().map_or(0, |(checkpoint, _)| checkpoint.size)
+    }
+
+    fn list(&self) -> Result<Vec<SegmentFile>, NotWhole> {
+        let path = self.trail.directory.to_owned();
+        folder::segments(&path).map_err(|error| NotWhole::Io { path, error })
+    }
+
+    fn read_manifest(&self) -> Result<Vec<Closed>, NotWhole> {
+        let path = self.trail.directory.join(folder::MANIFEST);
+        match manifest(self.trail.directory) {
+            Ok((closed, _)) => Ok(closed),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                Err(fault(folder::MANIFEST, error).into())
+            }
+            Err(error) => Err(NotWhole::Io { path, error }),
+        }
+    }
+}
+
+fn altered(name: &str, from: u64, first: u64, to: u64, checkpoint: &Checkpoint) -> Fault {
+    let last = checkpoint.size;
+    let place = if from == to {
+        format!("{name} line {to} (record {last})")
+    } else {
+        format!("{name} lines {from} to {to} (records {first} to {last})")
+    };
+    fault(&place, format_args!("is not what was signed in the checkpoint at record {last}"))
+}
+
+fn fault(place: &str, what: impl fmt::Display) -> Fault {
+    Fault { place: place.to_owned(), what: what.to_string() }
+}
+
+fn file_name(segment: &SegmentFile) -> String {
+    segment.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn is_empty(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0)
+}
+
+fn event(line: &[u8]) -> Option<Event> {
+    #[derive(Deserialize)]
+    struct Record {
+        event: Event,
+    }
+    serde_json::from_slice::<Record>(line).ok().map(|record| record.event)
+}
+
+fn on_all_cores<T: Sync, R: Send>(items: &[T], map: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let part = items.len().div_ceil(cores).max(16);
+    if items.len() <= part {
+        return items.iter().map(map).collect();
+    }
+    std::thread::scope(|scope| {
+        let map = &map;
+        let running: Vec<_> = items
+            .chunks(part)
+            .map(|chunk| scope.spawn(move || chunk.iter().map(map).collect::<Vec<R>>()))
+            .collect();
+        running.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
+    })
+}
