@@ -229,9 +229,8 @@ impl<'a> Walk<'a> {
         loop {
             // Listed anew each time: a trail that is being written goes on meanwhile.
             let segments = self.list()?;
-            let mut next = segments.iter().skip_while(|segment| segment.first <= done);
+            let mut next = segments.iter().skip_while(move |segment| segment.first <= done);
             let Some(segment) = next.next() else { break };
-            let is_last = next.next().is_none();
             if segment.first != self.log.size() + 1 {
                 let (wanted, name) = (self.log.size() + 1, file_name(segment));
                 let what = format!("is missing: {name} comes next, with record {}", segment.first);
@@ -239,8 +238,13 @@ impl<'a> Walk<'a> {
             }
             done = segment.first;
             self.segment(segment, visit, progress)?;
-            if !is_last || self.ends_with("segment_closed") {
-                self.close(segment)?;
+            match next.next() {
+                // Made before the record that says so was written: the next start removes it.
+                Some(early) if early.first != self.log.size() + 1 && is_empty(&early.path) => {
+                    done = early.first;
+                }
+                None if !self.ends_with("segment_closed") => {}
+                _ => self.close(segment)?,
             }
         }
         self.conclude()

@@ -291,6 +291,16 @@ pub fn put(api: SocketAddr, token: &str, body: &str) -> Reply {
     exchange(api, request(token, body).as_bytes())
 }
 
+/// As [`put`], where the gateway may end meanwhile.
+pub fn try_put(api: SocketAddr, token: &str, body: &str) -> Option<Reply> {
+    let mut stream = TcpStream::connect(api).ok()?;
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request(token, body).as_bytes()).ok()?;
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    answer.windows(4).any(|window| window == b"\r\n\r\n").then(|| parse(&answer))
+}
+
 /// A good request in HTTP/1.1, after which the connection is closed.
 pub fn request(token: &str, body: &str) -> String {
     format!(
