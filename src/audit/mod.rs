@@ -34,11 +34,14 @@
 
 mod append;
 pub mod checkpoint;
+pub mod entry;
 pub mod folder;
 mod journal;
 pub mod line;
 pub mod log;
 pub mod note;
+pub mod proof;
+pub mod query;
 mod reader;
 mod record;
 mod store;

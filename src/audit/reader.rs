@@ -22,11 +22,14 @@ pub(super) struct Blocks {
 
 impl Blocks {
     pub(super) fn open(segment: &SegmentFile) -> io::Result<Self> {
-        let file = File::open(&segment.path)?;
-        let source: Box<dyn Read + Send> = if segment.is_compressed {
-            Box::new(zstd::Decoder::new(file)?)
-        } else {
-            Box::new(file)
+        let source: Box<dyn Read + Send> = match File::open(&segment.path) {
+            Ok(file) if segment.is_compressed => Box::new(zstd::Decoder::new(file)?),
+            // It may have been compressed since its folder was listed.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && !segment.is_compressed => {
+                let compressed = segment.path.with_extension("jsonl.zst");
+                Box::new(zstd::Decoder::new(File::open(compressed)?)?)
+            }
+            plain => Box::new(plain?),
         };
         Ok(Self { source, buffer: Vec::new(), given: 0 })
     }
@@ -63,26 +66,33 @@ impl Blocks {
 pub(super) fn map_lines<'a, T: Send>(
     block: &'a [u8],
     map: impl Fn(&'a [u8]) -> T + Sync,
-) -> Vec<(&'a [u8], T)> {
-    let lines = |part: &'a [u8]| -> Vec<(&'a [u8], T)> {
+) -> impl Iterator<Item = (&'a [u8], T)> {
+    let parts = map_parts(block, |part| {
         let mut start = 0;
         let ends = memchr::memchr_iter(b'\n', part);
         let lines = ends.filter_map(|end| part.get(std::mem::replace(&mut start, end + 1)..end));
-        lines.map(|line| (line, map(line))).collect()
-    };
+        lines.map(|line| (line, map(line))).collect::<Vec<_>>()
+    });
+    parts.into_iter().flatten()
+}
+
+/// Does the same to each part of a block, one of whole lines for each core.
+pub(super) fn map_parts<'a, T: Send>(
+    block: &'a [u8],
+    map: impl Fn(&'a [u8]) -> T + Sync,
+) -> Vec<T> {
     let parts = parts(block);
-    match parts.as_slice() {
-        [] => Vec::new(),
-        [one] => lines(block.get(one.clone()).unwrap_or_default()),
-        parts => std::thread::scope(|scope| {
-            let lines = &lines;
-            let part = |range: &Range<usize>| block.get(range.clone()).unwrap_or_default();
-            let running: Vec<_> =
-                parts.iter().map(part).map(|part| scope.spawn(move || lines(part))).collect();
-            // A thread ends with its lines: nothing in it can panic.
-            running.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
-        }),
+    let mut parts = parts.iter().map(|range| block.get(range.clone()).unwrap_or_default());
+    if parts.len() < 2 {
+        return parts.map(map).collect();
     }
+    std::thread::scope(|scope| {
+        let (map, last) = (&map, parts.next_back());
+        let running: Vec<_> = parts.map(|part| scope.spawn(move || map(part))).collect();
+        let last = last.map(map);
+        // A thread ends with its part: nothing in it can panic.
+        running.into_iter().filter_map(|thread| thread.join().ok()).chain(last).collect()
+    })
 }
 
 /// A block in as many parts of whole lines as there are cores, where that is worth it.

@@ -1,5 +1,8 @@
 //! `audit`: what is done with a trail's folder, by those who read it.
 
+mod prove;
+mod query;
+mod table;
 mod verify;
 
 use std::fs;
@@ -17,11 +20,23 @@ use crate::audit::verify::NotWhole;
 pub(super) enum Command {
     /// Prove that a trail is whole, or name the first bad place
     Verify(verify::Arguments),
+    /// Which calls there were: who, what, what was decided and what came of it
+    Query(query::Arguments),
+    /// Write evidence for one request that stands alone
+    Prove(prove::Arguments),
+    /// Accept or refuse evidence, with nothing but it and the public key
+    CheckProof(prove::CheckProof),
+    /// Find the record of an answer's Audit-Record
+    CheckReceipt(prove::CheckReceipt),
 }
 
 pub(super) fn run(command: &Command) -> ExitCode {
     match command {
         Command::Verify(arguments) => verify::run(arguments),
+        Command::Query(arguments) => query::run(arguments),
+        Command::Prove(arguments) => prove::run(arguments),
+        Command::CheckProof(arguments) => prove::check_proof(arguments),
+        Command::CheckReceipt(arguments) => prove::check_receipt(arguments),
     }
 }
 
@@ -34,18 +49,28 @@ struct Trust {
 
 impl Trust {
     fn read(directory: &Path, key: Option<&PathBuf>) -> Result<Self, ExitCode> {
-        let path = key.cloned().unwrap_or_else(|| directory.join(folder::KEYS));
-        let wrong = |what: String| {
-            // A folder without a good one is not whole; a file that the user named is wrong use.
-            let status = if key.is_none() && directory.is_dir() { NO } else { WRONG_USE };
-            refuse(format_args!("{}: {what}", path.display()), status)
+        let Some(key) = key else {
+            let path = directory.join(folder::KEYS);
+            // A folder without a good one is not whole.
+            let status = if directory.is_dir() { NO } else { WRONG_USE };
+            let keys = keys(&path).map_err(|what| refuse(what, status))?;
+            return Ok(Self { keys, is_folder: true });
         };
-        let text = fs::read_to_string(&path).map_err(|error| wrong(error.to_string()))?;
-        let keys = Keys::parse(&text).ok_or_else(|| {
-            wrong("holds no public key: a verifier key (name+id+key) a line, or PEM".to_owned())
-        })?;
-        Ok(Self { keys, is_folder: key.is_none() })
+        Self::of_file(key)
     }
+
+    fn of_file(key: &Path) -> Result<Self, ExitCode> {
+        let keys = keys(key).map_err(|what| refuse(what, WRONG_USE))?;
+        Ok(Self { keys, is_folder: false })
+    }
+}
+
+fn keys(path: &Path) -> Result<Keys, String> {
+    let name = path.display();
+    let text = fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
+    Keys::parse(&text).ok_or_else(|| {
+        format!("{name} holds no public key: a verifier key (name+id+key) a line, or PEM")
+    })
 }
 
 /// Says that a trail is not whole, or that there is none.

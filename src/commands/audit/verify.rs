@@ -37,7 +37,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         }
     };
     let outside = outside.as_ref().map(|(note, name)| (note.as_str(), name.as_str()));
-    let bar = progress(directory);
+    let bar = progress(directory, 1);
     let trail = Trail { directory, keys: &trust.keys, outside };
     let result = verify(trail, &mut |_| {}, &mut |read| bar.inc(read as u64));
     bar.finish_and_clear();
@@ -51,11 +51,11 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 }
 
 /// On a terminal alone: indicatif draws nothing where standard error is none.
-pub(super) fn progress(directory: &Path) -> ProgressBar {
+pub(super) fn progress(directory: &Path, times: u64) -> ProgressBar {
     let segments = folder::segments(directory).unwrap_or_default();
     let length =
         |segment: &folder::SegmentFile| fs::metadata(&segment.path).map_or(0, |it| it.len());
-    let bar = ProgressBar::new(segments.iter().map(length).sum());
+    let bar = ProgressBar::new(segments.iter().map(length).sum::<u64>() * times);
     let style = "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left";
     match ProgressStyle::with_template(style) {
         Ok(style) => bar.with_style(style),

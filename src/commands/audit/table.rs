@@ -1,0 +1,65 @@
+//! Tables for people: as wide as the terminal, 80 columns elsewhere.
+
+use std::io::{self, Write};
+
+/// A column: its title, the most columns that it takes, and whether it takes what is left.
+pub(super) struct Column {
+    pub(super) title: &'static str,
+    pub(super) width: usize,
+}
+
+/// Writes rows under their titles; the last column takes the rest of the line, and what does not
+/// fit is cut with an ellipsis.
+pub(super) struct Table<W> {
+    out: W,
+    columns: Vec<Column>,
+    width: usize,
+}
+
+impl<W: Write> Table<W> {
+    pub(super) fn new(out: W, columns: Vec<Column>) -> Self {
+        Self { out, columns, width: width() }
+    }
+
+    pub(super) fn titles(&mut self) -> io::Result<()> {
+        let titles: Vec<&str> = self.columns.iter().map(|column| column.title).collect();
+        self.row(&titles)
+    }
+
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
+    pub(super) fn row(&mut self, cells: &[&str]) -> io::Result<()> {
+        let mut line = String::with_capacity(self.width);
+        let mut used = 0;
+        for (column, cell) in self.columns.iter().zip(cells) {
+            let rest = self.width.saturating_sub(used);
+            let width = if column.width == 0 { rest } else { column.width.min(rest) };
+            let shown = cut(cell, width);
+            let length = shown.chars().count();
+            line.push_str(&shown);
+            if column.width > 0 {
+                line.extend(std::iter::repeat_n(' ', width - length + 1));
+            }
+            used += width + 1;
+        }
+        writeln!(self.out, "{}", line.trim_end())
+    }
+}
+
+/// What others chose can hold what a terminal would obey: it is shown, not sent.
+fn cut(cell: &str, width: usize) -> String {
+    let plain = cell.chars().map(|it| if it.is_control() { '\u{fffd}' } else { it });
+    let shown: String = plain.clone().take(width).collect();
+    if plain.count() <= width {
+        return shown;
+    }
+    let kept: String = shown.chars().take(width.saturating_sub(1)).collect();
+    kept + "\u{2026}"
+}
+
+fn width() -> usize {
+    let terminal = rustix::termios::tcgetwinsize(io::stdout()).ok().map(|size| size.ws_col);
+    terminal.filter(|columns| *columns > 0).map_or(80, |columns| usize::from(columns).max(80))
+}
