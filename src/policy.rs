@@ -95,33 +95,49 @@ impl Roles {
         principal: Principal,
         change: Box<dyn Change>,
     ) -> Result<Permitted, Box<Denied>> {
+        let claimed = |claim: &str, campaign| principal.campaigns(claim).any(|id| id == campaign);
+        match self.decide(principal.roles(), change.as_ref(), &claimed) {
+            Ok(grants) => Ok(Permitted { principal, change, grants }),
+            Err(lacks) => Err(Box::new(Denied { principal, change, lacks })),
+        }
+    }
+
+    /// What would permit a change, or everything that is lacking; `claimed` tells whether a claim
+    /// names a campaign. It gives no right to anything.
+    ///
+    /// # Errors
+    ///
+    /// What is lacking.
+    pub fn decide(
+        &self,
+        roles: &[String],
+        change: &dyn Change,
+        claimed: &dyn Fn(&str, i32) -> bool,
+    ) -> Result<Vec<Grant>, Vec<Lack>> {
         let campaign = change.facts().target.campaign;
         let (mut grants, mut lacks) = (Vec::new(), Vec::new());
         for permission in change.permissions() {
-            match self.grant(&principal, permission, campaign) {
+            match self.grant(roles, permission, campaign, claimed) {
                 Ok(grant) => grants.push(grant),
                 Err(lack) => lacks.push(lack),
             }
         }
-        if lacks.is_empty() && !grants.is_empty() {
-            Ok(Permitted { principal, change, grants })
-        } else {
-            Err(Box::new(Denied { principal, change, lacks }))
-        }
+        if lacks.is_empty() && !grants.is_empty() { Ok(grants) } else { Err(lacks) }
     }
 
     fn grant(
         &self,
-        principal: &Principal,
+        roles: &[String],
         permission: Permission,
         campaign: i32,
+        claimed: &dyn Fn(&str, i32) -> bool,
     ) -> Result<Grant, Lack> {
-        let held = || principal.roles().iter().filter_map(|name| self.0.get_key_value(name));
+        let held = || roles.iter().filter_map(|name| self.0.get_key_value(name));
         let granting = || held().filter(|(_, role)| role.permissions.contains(&permission));
         let in_campaign = granting().find(|(_, role)| match &role.campaigns {
             Campaigns::Any => true,
             Campaigns::Listed(campaigns) => campaigns.contains(&campaign),
-            Campaigns::Claim(claim) => principal.campaigns(claim).any(|id| id == campaign),
+            Campaigns::Claim(claim) => claimed(claim, campaign),
         });
         let names = |roles: &mut dyn Iterator<Item = (&String, &Role)>| {
             roles.map(|(name, _)| name.clone()).collect::<Vec<_>>()

@@ -25,11 +25,21 @@ pub(super) static OPERATION: Operation = Operation {
         Ok(change) => Ok(Box::new(change)),
         Err(fault) => Err(fault),
     },
+    restore: |target, assigned, unassigned| {
+        let user = |name: &String| UserId(name.clone());
+        let recorded = LeadUsersChange {
+            lead_id: target.lead,
+            campaign_id: target.campaign,
+            assigned_user_ids: assigned.iter().map(user).collect(),
+            unassigned_user_ids: unassigned.iter().map(user).collect(),
+        };
+        recorded.encode().into()
+    },
 };
 
 /// Who is to be assigned to a lead and who taken off it.
 ///
-/// Only [`LeadUsersChange::decode`] makes one, and it holds what the operation promises: positive
+/// Only [`LeadUsersChange::decode`] gives one away, and it holds what the operation promises: positive
 /// 32-bit ids, at least one user, no user twice.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]

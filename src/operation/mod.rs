@@ -33,6 +33,8 @@ pub struct Operation {
     pub permissions: &'static [Permission],
     /// Decodes a request's body strictly; the second argument is the most users that it may name.
     pub decode: Decode,
+    /// The body that a record tells of.
+    pub restore: fn(Target, &[String], &[String]) -> Vec<u8>,
 }
 
 /// Decodes a body that may name so many users.

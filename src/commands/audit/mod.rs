@@ -2,7 +2,10 @@
 
 mod prove;
 mod query;
+mod replay;
+mod summary;
 mod table;
+mod tail;
 mod verify;
 
 use std::fs;
@@ -22,6 +25,12 @@ pub(super) enum Command {
     Verify(verify::Arguments),
     /// Which calls there were: who, what, what was decided and what came of it
     Query(query::Arguments),
+    /// Show the records as they are written
+    Tail(tail::Arguments),
+    /// Who changed what how often, and who was denied why
+    Summary(summary::Arguments),
+    /// Which recorded decisions another configuration would change
+    Replay(replay::Arguments),
     /// Write evidence for one request that stands alone
     Prove(prove::Arguments),
     /// Accept or refuse evidence, with nothing but it and the public key
@@ -34,6 +43,9 @@ pub(super) fn run(command: &Command) -> ExitCode {
     match command {
         Command::Verify(arguments) => verify::run(arguments),
         Command::Query(arguments) => query::run(arguments),
+        Command::Tail(arguments) => tail::run(arguments),
+        Command::Summary(arguments) => summary::run(arguments),
+        Command::Replay(arguments) => replay::run(arguments),
         Command::Prove(arguments) => prove::run(arguments),
         Command::CheckProof(arguments) => prove::check_proof(arguments),
         Command::CheckReceipt(arguments) => prove::check_receipt(arguments),

@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use clap::ValueEnum;
 
 use super::table::{Column, Table};
+use crate::audit::entry::Record;
 use crate::audit::query::{Filter, Row, query};
 use crate::commands::{WRONG_USE, refuse};
 
@@ -189,7 +190,7 @@ impl Output {
                 table.row(&[&time, &who, &campaign, &lead, &result(row), &change])
             }
             Self::Json(out) => {
-                serde_json::to_writer(&mut *out, &Joined::of(row))?;
+                serde_json::to_writer(&mut *out, &joined(row))?;
                 out.write_all(b"\n")
             }
             Self::Csv(out) => Ok(out.write_record(csv_row(row))?),
@@ -226,27 +227,13 @@ fn change(row: &Row) -> String {
     assigned.chain(unassigned).collect::<Vec<_>>().join(" ")
 }
 
-/// An intent and its outcome as one object: the outcome has all that the intent has and more.
-#[derive(serde::Serialize)]
-struct Joined<'a> {
-    #[serde(flatten)]
-    record: &'a crate::audit::entry::Record,
-    /// Null where there is none.
-    intent_sequence: Option<u64>,
-    outcome_sequence: Option<u64>,
-    outcome_time: Option<&'a str>,
-}
-
-impl<'a> Joined<'a> {
-    fn of(row: &'a Row) -> Self {
-        let first = row.first.as_ref();
-        Self {
-            record: row.outcome.as_ref().unwrap_or_else(|| row.any()),
-            intent_sequence: first.filter(|it| it.kind == "intent").map(|it| it.sequence),
-            outcome_sequence: row.outcome.as_ref().map(|it| it.sequence),
-            outcome_time: row.outcome.as_ref().map(|it| it.time.as_str()),
-        }
-    }
+/// An intent and its outcome as one object: the outcome, which has all that the intent has and
+/// more, with the intent's time and sequence.
+fn joined(row: &Row) -> Record {
+    let mut joined = row.outcome.as_ref().unwrap_or_else(|| row.any()).clone();
+    let first = row.any();
+    (joined.time, joined.sequence) = (first.time.clone(), first.sequence);
+    joined
 }
 
 const CSV: &[&str] = &[
