@@ -71,6 +71,10 @@ pub(super) fn segment(directory: &Path, first: u64) -> PathBuf {
     directory.join(segment_name(first))
 }
 
+pub(super) fn compressed(directory: &Path, first: u64) -> PathBuf {
+    directory.join(format!("{PREFIX}{first:020}{COMPRESSED}"))
+}
+
 /// The checkpoints that were made while the segment was written.
 #[must_use]
 pub fn checkpoints(directory: &Path, first: u64) -> PathBuf {

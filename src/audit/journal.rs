@@ -13,7 +13,6 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 use super::record::{Gateway, Kind};
-use super::store::Place;
 use super::writer::{Draft, Entry, Seen, Writer};
 use crate::config;
 use crate::telemetry::Metrics;
@@ -62,14 +61,9 @@ impl Journal {
         metrics: Arc<Metrics>,
     ) -> Result<Self, OpenError> {
         let seen = Arc::new(Seen::default());
-        let place = Place {
-            directory: settings.directory.clone(),
-            origin: origin.to_owned(),
-            signing_key: settings.signing_key.clone(),
-            durability: settings.durability,
-        };
         let (shared, counted) = (Arc::clone(&seen), Arc::clone(&metrics));
-        let mut writer = Writer::new(place, settings.segment_size, gateway, shared, counted);
+        let writer = Writer::new(settings, origin, gateway, shared, counted);
+        let mut writer = writer.map_err(OpenError::Thread)?;
         match writer.open() {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {
                 return Err(OpenError::Busy(error));

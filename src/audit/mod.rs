@@ -33,12 +33,14 @@
 //! ```
 
 mod append;
+mod archive;
 pub mod checkpoint;
 pub mod entry;
 pub mod folder;
 mod journal;
 pub mod line;
 pub mod log;
+mod mirror;
 pub mod note;
 pub mod proof;
 pub mod query;
@@ -50,8 +52,10 @@ pub mod verify;
 mod writer;
 
 use std::fmt::{self, Display};
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 pub use self::journal::{OpenError, Unavailable};
 pub use self::record::{Event, Outcome};
@@ -73,7 +77,25 @@ pub struct Audit {
     journal: Journal,
     gateway: Gateway,
     origin: Arc<str>,
+    space: Space,
+    metrics: Arc<Metrics>,
     anonymous: Vec<(Refusal, AtomicU64)>,
+}
+
+/// The room of the file system that the trail is on.
+#[derive(Debug)]
+struct Space {
+    directory: PathBuf,
+    /// Fewer bytes than these are too few.
+    low: u64,
+    is_low: AtomicBool,
+}
+
+impl Space {
+    fn free(&self) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(&self.directory)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    }
 }
 
 /// The proof that a permitted change is on record, as durable as the configuration asks for.
@@ -142,7 +164,12 @@ impl Audit {
         let counted = Arc::clone(metrics);
         let journal = Journal::open(settings, gateway.clone(), &origin, most, counted)?;
         let anonymous = Refusal::ALL.iter().map(|reason| (*reason, AtomicU64::new(0))).collect();
-        let audit = Arc::new(Self { journal, gateway, origin: origin.into(), anonymous });
+        let audit = {
+            let directory = settings.directory.clone();
+            let space = Space { directory, low: settings.low_space, is_low: false.into() };
+            let metrics = Arc::clone(metrics);
+            Arc::new(Self { journal, gateway, origin: origin.into(), space, metrics, anonymous })
+        };
         audit.events().record(Event::new("start"));
         Ok(audit)
     }
@@ -157,6 +184,30 @@ impl Audit {
     #[must_use]
     pub fn failure(&self) -> Option<Arc<String>> {
         self.journal.failure()
+    }
+
+    /// Looks at the room that is left, and records it when that becomes too little.
+    pub fn watch_space(self: &Arc<Self>) {
+        let Ok(free) = self.space.free() else { return };
+        self.metrics.audit_free.set(i64::try_from(free).unwrap_or(i64::MAX));
+        let is_low = free < self.space.low;
+        if self.space.is_low.swap(is_low, Ordering::Relaxed) != is_low {
+            let name = if is_low { "space_low" } else { "space_enough" };
+            let show = |bytes| bytesize::ByteSize(bytes).display().iec().to_string();
+            let detail = format!("{} free, {} wanted", show(free), show(self.space.low));
+            if is_low {
+                tracing::warn!(detail, "the audit trail's file system is filling up");
+            }
+            self.events().record(Event::new(name).detail(detail));
+        }
+    }
+
+    /// What is about to be wrong, if anything is.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let low = bytesize::ByteSize(self.space.low).display().iec().to_string();
+        let is_low = self.space.is_low.load(Ordering::Relaxed);
+        is_low.then(|| format!("less than {low} are free where the trail is written"))
     }
 
     /// The newest checkpoint, as it is signed.

@@ -219,8 +219,8 @@ fn verifier_key(line: &str) -> Option<(Option<String>, [u8; 32])> {
     let mut parts = line.splitn(3, '+');
     let (name, stated, key) = (parts.next()?, parts.next()?, parts.next()?);
     let key: [u8; 32] = STANDARD.decode(key).ok()?.strip_prefix(&[ALGORITHM])?.try_into().ok()?;
-    let stated = u32::from_str_radix(stated, 16).ok()?;
-    (stated == u32::from_be_bytes(id(name, &key))).then(|| (Some(name.to_owned()), key))
+    let id = u32::from_be_bytes(id(name, &key));
+    (format!("{id:08x}") == stated).then(|| (Some(name.to_owned()), key))
 }
 
 // === impl Note ===

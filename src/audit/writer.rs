@@ -11,12 +11,15 @@ use arc_swap::ArcSwapOption;
 use uuid::Uuid;
 
 use super::append::AppendError;
+use super::archive::{Compressor, Expired};
 use super::folder::segment_name;
 use super::line::{self, Head, Time};
 use super::log::Log;
+use super::mirror::Mirror;
 use super::record::{Event, Gateway, Kind, Record};
 use super::store::{Known, Place, Store};
 use super::tree::Hash;
+use crate::config::{self, Retention};
 use crate::telemetry::Metrics;
 
 /// How long records may be without a checkpoint.
@@ -57,11 +60,16 @@ pub(super) struct Seen {
 pub(super) struct Writer {
     place: Place,
     segment_size: u64,
+    retention: Option<Retention>,
+    compressor: Option<Compressor>,
+    mirror: Option<Mirror>,
     gateway: Gateway,
     open: Option<Store>,
     /// Nothing until the folder was opened for the first time.
     log: Option<Log>,
     is_unsynced: bool,
+    /// Whether nothing was written since it was opened.
+    is_fresh: bool,
     last_time: Option<Time>,
     /// Records that could not be written and must not be lost.
     owed: VecDeque<Draft>,
@@ -75,19 +83,30 @@ pub(super) struct Writer {
 
 impl Writer {
     pub(super) fn new(
-        place: Place,
-        segment_size: u64,
+        settings: &config::Audit,
+        origin: &str,
         gateway: Gateway,
         seen: Arc<Seen>,
         metrics: Arc<Metrics>,
-    ) -> Self {
-        Self {
-            place,
-            segment_size,
+    ) -> io::Result<Self> {
+        let directory = settings.directory.clone();
+        let lost = metrics.audit_stdout_lost.clone();
+        Ok(Self {
+            compressor: settings.compress.then(|| Compressor::new(directory.clone())),
+            mirror: settings.also_stdout.then(|| Mirror::start(lost)).transpose()?,
+            place: Place {
+                directory,
+                origin: origin.to_owned(),
+                signing_key: settings.signing_key.clone(),
+                durability: settings.durability,
+            },
+            segment_size: settings.segment_size,
+            retention: settings.retention,
             gateway,
             open: None,
             log: None,
             is_unsynced: false,
+            is_fresh: false,
             last_time: None,
             owed: VecDeque::new(),
             checkpoint_due: None,
@@ -95,7 +114,7 @@ impl Writer {
             buffer: Vec::new(),
             seen,
             metrics,
-        }
+        })
     }
 
     /// How long it has nothing to do by itself; no time where there is no end to that.
@@ -137,10 +156,13 @@ impl Writer {
         }
     }
 
-    /// Signs the head of what is there. Nothing is written after this.
-    pub(super) fn close(&mut self) {
+    /// Signs the head of what is there.
+    pub(super) fn close(mut self) {
         if let Err(error) = self.checkpoint(true) {
             self.fail(&error);
+        }
+        if let Some(mirror) = self.mirror {
+            mirror.end();
         }
     }
 
@@ -171,6 +193,7 @@ impl Writer {
         self.last_time = self.last_time.or(log.times().map(|(_, to)| to));
         self.log = Some(log);
         self.open = Some(store);
+        self.is_fresh = true;
         self.next_try = None;
         self.is_unsynced = false;
         Ok(())
@@ -207,6 +230,9 @@ impl Writer {
             self.open()?;
         }
         let now = Time::now();
+        if mem::take(&mut self.is_fresh) {
+            self.archive(now)?;
+        }
         self.rotate_if_due(now)?;
         let mut first = Vec::new();
         if let Some(reason) = self.seen.failure.load_full() {
@@ -250,6 +276,9 @@ impl Writer {
         }
         let appended = if buffer.is_empty() { Ok(()) } else { store.append(&buffer) };
         if appended.is_ok() {
+            if let Some(mirror) = self.mirror.as_ref().filter(|_| !buffer.is_empty()) {
+                mirror.give(&buffer);
+            }
             for (draft, (entry, length)) in records.zip(&entries) {
                 let Draft { kind, request_id, .. } = *draft;
                 let head = Head { time, sequence: entry.sequence, kind, request_id };
@@ -300,7 +329,32 @@ impl Writer {
         let rotated = store.rotate(log);
         self.seen.checkpoint.store(store.newest().map(|note| Arc::new(note.to_owned())));
         self.checkpoint_due = None;
-        rotated.map_err(|error| self.let_go(error))
+        rotated.map_err(|error| self.let_go(error))?;
+        self.archive(now)
+    }
+
+    /// Compresses what is closed, and deletes what is too old or too much.
+    fn archive(&mut self, now: Time) -> io::Result<()> {
+        if let Some(compressor) = &self.compressor {
+            compressor.start();
+        }
+        let Some(retention) = self.retention else { return Ok(()) };
+        let expired = match Expired::find(&self.place.directory, retention) {
+            Ok(Some(expired)) => expired,
+            Ok(None) => return Ok(()),
+            Err(error) => {
+                tracing::warn!(%error, "the audit trail's old segments can't be looked at");
+                return Ok(());
+            }
+        };
+        let event = Event::new("segments_deleted").detail(expired.detail()).count(expired.last);
+        let event = self.event(event);
+        self.append(std::iter::once(&event), now)?;
+        self.checkpoint(true)?;
+        if let Err(error) = expired.delete(&self.place.directory) {
+            tracing::warn!(%error, "the audit trail's old segments can't be deleted");
+        }
+        Ok(())
     }
 
     /// Signs the head of the tree when that is due, or at once.

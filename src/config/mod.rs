@@ -138,10 +138,27 @@ pub struct Audit {
     pub signing_key: PathBuf,
     /// The length, in bytes, at which a segment is closed.
     pub segment_size: u64,
+    /// Whether closed segments are compressed.
+    pub compress: bool,
+    /// When closed segments are deleted; never without.
+    pub retention: Option<Retention>,
+    /// Whether records go to standard output as well.
+    pub also_stdout: bool,
+    /// Free bytes of the trail's file system below which there is a warning.
+    pub low_space: u64,
     /// What must have happened before a record counts as written.
     pub durability: Durability,
     /// The name of this gateway in its records; the host's name without.
     pub instance: String,
+}
+
+/// When closed segments are deleted.
+#[derive(Debug, Clone, Copy)]
+pub struct Retention {
+    /// When their newest record is older.
+    pub age: Option<Duration>,
+    /// When all segments and checkpoints together have more bytes.
+    pub size: Option<u64>,
 }
 
 /// What must have happened before a record counts as written.

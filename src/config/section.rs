@@ -248,23 +248,23 @@ impl Section {
     }
 
     /// A number of bytes with its unit, as in `"64KiB"`.
-    pub(super) fn size(&mut self, key: &str, default: u32, allowed: RangeInclusive<u32>) -> usize {
-        let Some(node) = self.take(key) else { return default as usize };
+    pub(super) fn size(&mut self, key: &str, default: u64, allowed: RangeInclusive<u64>) -> u64 {
+        let Some(node) = self.take(key) else { return default };
         let fitting = match &node.value {
             Value::Text(text) => text.parse::<ByteSize>().ok().map(|size| size.as_u64()),
             Value::Integer(integer) => u64::try_from(*integer).ok(),
             _ => None,
         };
-        let fitting = fitting
-            .and_then(|value| u32::try_from(value).ok())
-            .filter(|value| allowed.contains(value));
-        let show = |bytes: &u32| ByteSize(u64::from(*bytes)).display().iec().to_string();
+        let show = |bytes: &u64| ByteSize(*bytes).display().iec().to_string();
         let expected = format!(
             "a size from {} to {}; write a number and a unit in quotes, as \"64KiB\"",
             show(allowed.start()),
             show(allowed.end())
         );
-        fitting.or_else(|| self.wrong(&node, key, expected)).unwrap_or(default) as usize
+        fitting
+            .filter(|value| allowed.contains(value))
+            .or_else(|| self.wrong(&node, key, expected))
+            .unwrap_or(default)
     }
 
     /// A list of texts, none twice; empty where the key is not there.

@@ -18,7 +18,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use super::section::{Located, Section};
 use super::{
     Audit, Breaker, Config, Credential, Drain, Durability, Issuer, Jwks, Limits, Listen, Rate,
-    Upstream,
+    Retention, Upstream,
 };
 use crate::audit::note::Signer;
 use crate::credential::Source;
@@ -28,6 +28,7 @@ use crate::policy::{Campaigns, Permission, Role, Roles};
 
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
+const DAY: Duration = Duration::from_secs(24 * 3600);
 const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// The whole of it, or nothing where a part that has no default is missing or at fault.
@@ -402,7 +403,7 @@ fn audit(mut section: Section) -> Option<Audit> {
     {
         section.fault_of(key, error);
     }
-    let segment_size = section.size("segment_size", 64 << 20, 4 << 10..=u32::MAX);
+    let segment_size = section.size("segment_size", 64 << 20, 4 << 10..=4 << 30);
     let durability =
         section.choice("durability", &[("fsync", Durability::Fsync), ("write", Durability::Write)]);
     let instance = section.text("instance");
@@ -417,10 +418,25 @@ fn audit(mut section: Section) -> Option<Audit> {
         // Not in the folder itself, which is what auditors are given.
         signing_key: signing_key.map_or_else(|| beside(&directory), |key| key.value),
         directory,
-        segment_size: segment_size as u64,
+        segment_size,
+        compress: section.boolean("compress", false),
+        retention: section.has("retention").then(|| retention(section.section("retention"))),
+        also_stdout: section.choice("also", &[("stdout", ())]).is_some(),
+        low_space: section.size("low_space", 1 << 30, 0..=1 << 50),
         durability: durability.unwrap_or(Durability::Fsync),
         instance: instance.map_or_else(host_name, |instance| instance.value),
     })
+}
+
+fn retention(mut section: Section) -> Retention {
+    let has_age = section.has("age");
+    let age = section.duration("age", 365 * DAY, DAY..=36_500 * DAY);
+    let has_size = section.has("size");
+    let size = section.size("size", 100 << 30, 1 << 20..=1 << 50);
+    if !has_age && !has_size {
+        section.fault("age", "is missing; write age = \"365d\", or size = \"100GiB\", or both");
+    }
+    Retention { age: has_age.then_some(age), size: has_size.then_some(size) }
 }
 
 /// Whether it can stand in a signed note's name (C2SP `signed-note`): no space, no plus.
@@ -442,9 +458,9 @@ fn host_name() -> String {
 fn limits(mut section: Section) -> Limits {
     let timeouts = 10 * MILLISECOND..=HOUR;
     Limits {
-        head: section.size("head", 16 << 10, 1 << 10..=1 << 20),
+        head: section.size("head", 16 << 10, 1 << 10..=1 << 20) as usize,
         headers: section.integer("headers", 64, 8..=1000) as usize,
-        body: section.size("body", 64 << 10, 64..=16 << 20),
+        body: section.size("body", 64 << 10, 64..=16 << 20) as usize,
         users: section.integer("users", 1000, 1..=1_000_000) as usize,
         in_flight: section.integer("in_flight", 1024, 1..=100_000) as usize,
         connections: section.integer("connections", 10_000, 1..=1_000_000) as usize,

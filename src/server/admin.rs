@@ -61,7 +61,9 @@ fn answer(gateway: &Gateway, method: &Method, path: &str) -> Response<Full<Bytes
         "/readyz" => {
             let lacks = lacks(gateway);
             if lacks.is_empty() {
-                (StatusCode::OK, text, b"ready\n".to_vec())
+                let warning = gateway.audit.warning().map(|it| format!("warning: audit: {it}\n"));
+                let body = "ready\n".to_owned() + &warning.unwrap_or_default();
+                (StatusCode::OK, text, body.into_bytes())
             } else {
                 (StatusCode::SERVICE_UNAVAILABLE, text, (lacks.join("\n") + "\n").into_bytes())
             }

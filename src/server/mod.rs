@@ -97,6 +97,7 @@ impl Server {
             loop {
                 second.tick().await;
                 audit.record_anonymous();
+                audit.watch_space();
             }
         });
 

@@ -27,6 +27,8 @@ pub struct Metrics {
     pub audit_flush_duration: Histogram,
     pub audit_queue_depth: IntGauge,
     pub audit_failures: IntCounter,
+    pub audit_stdout_lost: IntCounter,
+    pub audit_free: IntGauge,
     pub circuit_open: IntGauge,
     pub in_flight: IntGauge,
     pub connections: IntGauge,
@@ -120,6 +122,17 @@ impl Metrics {
                     "audit_failures_total",
                     "Writings of the audit trail that failed.",
                 ))?,
+            )?,
+            audit_stdout_lost: register(
+                &registry,
+                IntCounter::with_opts(opts(
+                    "audit_stdout_lost_total",
+                    "Audit records that standard output did not take; the files have them.",
+                ))?,
+            )?,
+            audit_free: gauge(
+                "audit_free_bytes",
+                "Room on the file system that the audit trail is on.",
             )?,
             circuit_open: gauge("circuit_open", "1 while the CMS is not asked.")?,
             in_flight: gauge("in_flight", "Requests that are worked on.")?,

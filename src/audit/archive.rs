@@ -1,0 +1,157 @@
+//! What is done with closed segments: compressed, and deleted when their time is over.
+//!
+//! Both begin when a segment's checkpoint and its line in the manifest are on disk. A deletion is
+//! on record, under a checkpoint, before the first file goes; the manifest keeps the tree's edge
+//! after each segment, so what is left still verifies.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use super::append::sync_folder;
+use super::folder::{self, SegmentFile};
+use super::log::{Closed, manifest};
+use crate::config::Retention;
+
+/// The segments whose time is over: all records up to one.
+#[derive(Debug)]
+pub(super) struct Expired {
+    /// The last record of them.
+    pub(super) last: u64,
+    segments: Vec<SegmentFile>,
+    reason: &'static str,
+}
+
+impl Expired {
+    /// Which closed segments are to be deleted, if any.
+    pub(super) fn find(directory: &Path, retention: Retention) -> io::Result<Option<Self>> {
+        let (closed, _) = manifest(directory)?;
+        let segments = folder::segments(directory)?;
+        let length = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+        let with_checkpoints = |segment: &SegmentFile| {
+            length(&segment.path) + length(&folder::checkpoints(directory, segment.first))
+        };
+        let mut total: u64 = segments.iter().map(with_checkpoints).sum();
+        let oldest = retention.age.and_then(|age| SystemTime::now().checked_sub(age));
+        let oldest = oldest.map(|oldest| humantime::format_rfc3339_micros(oldest).to_string());
+        let mut expired = Self { last: 0, segments: Vec::new(), reason: "" };
+        for segment in segments {
+            let is_its = |closed: &&Closed| closed.first == segment.first;
+            let Some(closed) = closed.iter().find(is_its) else { break };
+            let is_old = oldest.as_ref().is_some_and(|oldest| {
+                closed.to.is_none_or(|newest| newest.as_str() < oldest.as_str())
+            });
+            let is_too_much = retention.size.is_some_and(|most| total > most);
+            expired.reason = match (is_old, is_too_much) {
+                (true, _) => "age",
+                (false, true) => "size",
+                (false, false) => break,
+            };
+            total -= with_checkpoints(&segment);
+            expired.last = closed.last;
+            expired.segments.push(segment);
+        }
+        Ok((!expired.segments.is_empty()).then_some(expired))
+    }
+
+    /// What the record of it says.
+    pub(super) fn detail(&self) -> String {
+        let (number, last, reason) = (self.segments.len(), self.last, self.reason);
+        let first = self.segments.first().map_or(0, |segment| segment.first);
+        format!("records {first} to {last} in {number} segments, by {reason}")
+    }
+
+    /// Deletes them, the oldest first.
+    pub(super) fn delete(&self, directory: &Path) -> io::Result<()> {
+        for segment in &self.segments {
+            let plain = folder::segment(directory, segment.first);
+            let files = [folder::compressed(directory, segment.first), plain];
+            for file in files.iter().chain([&folder::checkpoints(directory, segment.first)]) {
+                match fs::remove_file(file) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
+            }
+        }
+        sync_folder(directory)
+    }
+}
+
+/// Compresses closed segments in the background, one run at a time.
+#[derive(Debug, Clone)]
+pub(super) struct Compressor {
+    directory: PathBuf,
+    is_running: Arc<AtomicBool>,
+}
+
+impl Compressor {
+    pub(super) fn new(directory: PathBuf) -> Self {
+        Self { directory, is_running: Arc::default() }
+    }
+
+    /// Compresses what there is to compress, soon.
+    pub(super) fn start(&self) {
+        if self.is_running.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        let this = self.clone();
+        let work = move || {
+            if let Err(error) = this.compress_closed() {
+                tracing::warn!(%error, "a closed segment of the audit trail can't be compressed");
+            }
+            this.is_running.store(false, Ordering::Release);
+        };
+        if let Err(error) = std::thread::Builder::new().name("audit-zstd".to_owned()).spawn(work) {
+            tracing::warn!(%error, "the audit trail's compression can't be started");
+            self.is_running.store(false, Ordering::Release);
+        }
+    }
+
+    fn compress_closed(&self) -> io::Result<()> {
+        let (closed, _) = manifest(&self.directory)?;
+        let last = closed.last().map_or(0, |closed| closed.last);
+        for segment in folder::segments(&self.directory)? {
+            if segment.first <= last && !segment.is_compressed {
+                compress(&self.directory, &segment)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Puts a compressed file in a segment's place, once that has been read back and is the same.
+fn compress(directory: &Path, segment: &SegmentFile) -> io::Result<()> {
+    /// zstd's own default.
+    const LEVEL: i32 = 3;
+    let compressed = folder::compressed(directory, segment.first);
+    let unfinished = compressed.with_extension("zst.new");
+    let mut source = File::open(&segment.path)?;
+    let mut encoder = zstd::Encoder::new(File::create(&unfinished)?, LEVEL)?;
+    encoder.include_checksum(true)?;
+    io::copy(&mut source, &mut encoder)?;
+    let mut file = encoder.finish()?;
+    file.flush()?;
+    file.sync_all()?;
+    let decoder = zstd::Decoder::new(File::open(&unfinished)?)?;
+    if !is_same(File::open(&segment.path)?, decoder)? {
+        return Err(io::Error::other(format!("{} read back otherwise", unfinished.display())));
+    }
+    fs::rename(&unfinished, &compressed)?;
+    sync_folder(directory)?;
+    fs::remove_file(&segment.path)?;
+    sync_folder(directory)
+}
+
+fn is_same(one: impl Read, other: impl Read) -> io::Result<bool> {
+    let (mut one, mut other) = (io::BufReader::new(one).bytes(), io::BufReader::new(other).bytes());
+    loop {
+        match (one.next().transpose()?, other.next().transpose()?) {
+            (None, None) => return Ok(true),
+            (one, other) if one != other => return Ok(false),
+            _ => {}
+        }
+    }
+}
