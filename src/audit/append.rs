@@ -78,8 +78,9 @@ impl AppendFile {
     }
 
     fn is_in_place(&self) -> io::Result<()> {
-        let metadata = fs::metadata(&self.path)?;
         let name = || self.path.file_name().unwrap_or_default().display();
+        let gone = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", name()));
+        let metadata = fs::metadata(&self.path).map_err(gone)?;
         if (metadata.dev(), metadata.ino()) != self.identity {
             return Err(io::Error::other(format!("{} was replaced by another file", name())));
         }

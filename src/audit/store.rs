@@ -90,6 +90,7 @@ impl Store {
                 )));
                 let mut log = known.log.clone();
                 let closing = opening.sign(&log);
+                opening.checkpointed = Some((log.size(), closing.clone()));
                 let mut closed = log.close(closing);
                 closed.lost = Some(known.reason.to_owned());
                 append_to(&directory.join(folder::MANIFEST), &closed.encode())?;

@@ -108,7 +108,8 @@ pub fn verify(
     let mut walk = Walk::begin(trail)?;
     match walk.walk_on(visit, progress) {
         Ok(()) => Ok(walk.report()),
-        Err(error) => Err(walk.explain(error)),
+        Err(NotWhole::Fault(fault)) => Err(walk.known(fault, walk.log.segment()).into()),
+        Err(error) => Err(error),
     }
 }
 
@@ -453,11 +454,11 @@ impl<'a> Walk<'a> {
             return Err(fault(&newest, what).into());
         }
         if self.deleted < self.first - 1 {
-            let what = format!(
-                "begins with record {}, and no record says that those before it were deleted",
-                self.first
-            );
-            return Err(fault(&segment_name(self.first), what).into());
+            let missing = self.deleted + 1;
+            let is_its = |closed: &&Closed| (closed.first..=closed.last).contains(&missing);
+            let name = self.manifest.iter().find(is_its).map_or("", |closed| &closed.segment);
+            let fault = fault(name, "is missing, and no record says that retention deleted it");
+            return Err(self.known(fault, missing).into());
         }
         if let (Some(outside), Some((_, name))) = (&self.outside, self.trail.outside) {
             if outside.size > size {
@@ -492,15 +493,14 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What the gateway itself knows of what is wrong.
-    fn explain(&self, error: NotWhole) -> NotWhole {
-        let next = self.log.size() + 1;
-        let lost = self.manifest.iter().find(|it| it.lost.is_some() && it.last >= next);
-        match (error, lost.and_then(|closed| closed.lost.as_ref())) {
-            (NotWhole::Fault(Fault { place, what }), Some(lost)) => {
-                fault(&place, format_args!("{what}; the gateway noticed then: {lost}")).into()
+    /// A fault at a record, with what the gateway itself knows of it.
+    fn known(&self, fault: Fault, record: u64) -> Fault {
+        let its = self.manifest.iter().find(|it| (it.first..=it.last).contains(&record));
+        match its.and_then(|closed| closed.lost.as_ref()) {
+            None => fault,
+            Some(lost) => {
+                Fault { what: format!("{}; the gateway noticed then: {lost}", fault.what), ..fault }
             }
-            (error, _) => error,
         }
     }
 

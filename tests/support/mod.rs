@@ -186,10 +186,15 @@ url = "{cms}"
 
 impl Gateway {
     pub fn start(mut command: Command) -> Self {
+        command.stdout(Stdio::null());
+        Self::start_with_stdout(command)
+    }
+
+    /// With the standard output that the command has.
+    pub fn start_with_stdout(mut command: Command) -> Self {
         let mut child = command
             .env_remove("NO_COLOR")
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

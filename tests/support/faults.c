@@ -1,0 +1,38 @@
+/* Faults of the system, for tests: loaded before the C library by LD_PRELOAD.
+ *
+ * FAULT_EIO names a file: while it is there, fdatasync fails with EIO.
+ * FAULT_CLOCK names a file: the seconds in it are added to the real-time clock. */
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+int fdatasync(int file) {
+    const char *when = getenv("FAULT_EIO");
+    if (when && access(when, F_OK) == 0) {
+        errno = EIO;
+        return -1;
+    }
+    static int (*real)(int);
+    if (!real) real = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
+    return real(file);
+}
+
+int clock_gettime(clockid_t clock, struct timespec *time) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    int result = real(clock, time);
+    const char *by = getenv("FAULT_CLOCK");
+    if (result == 0 && by && clock == CLOCK_REALTIME) {
+        FILE *file = fopen(by, "r");
+        long seconds = 0;
+        if (file) {
+            if (fscanf(file, "%ld", &seconds) == 1) time->tv_sec += seconds;
+            fclose(file);
+        }
+    }
+    return result;
+}
