@@ -238,12 +238,16 @@ impl Credentials {
 
     /// Takes what was read. The same credential stays the same one, with its mark if it has one.
     fn replace(&self, credential: Credential) {
-        *self.last_read.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
         let before = self.current.load_full();
-        if before.as_ref().is_some_and(|old| old.authorization == credential.authorization) {
-            return;
+        if before.as_ref().is_none_or(|old| old.authorization != credential.authorization) {
+            self.exchange(credential, before.is_none());
         }
-        let name = if before.is_none() { "credential_loaded" } else { "credential_rotated" };
+        // The last: whoever sees it finds the credential.
+        *self.last_read.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn exchange(&self, credential: Credential, is_first: bool) {
+        let name = if is_first { "credential_loaded" } else { "credential_rotated" };
         tracing::info!(version = credential.version, "{name}");
         self.events.record(Event::new(name).credential(&credential));
         self.current.store(Some(Arc::new(credential)));
