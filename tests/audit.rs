@@ -259,3 +259,73 @@ fn tail_follows_across_rotation() {
     child.kill().unwrap();
     wait_for("the end of tail", || child.try_wait().unwrap().is_some());
 }
+
+/// What OCSF 1.3 requires of API Activity and of the objects in it, and of which members an
+/// object must have one at least (github.com/ocsf/ocsf-schema: `events/application`, `objects`).
+const OCSF: &[(&str, &[&str], &[&str])] = &[
+    (
+        "",
+        &[
+            "activity_id",
+            "actor",
+            "api",
+            "category_uid",
+            "class_uid",
+            "metadata",
+            "severity_id",
+            "src_endpoint",
+            "time",
+            "type_uid",
+        ],
+        &[],
+    ),
+    ("/actor", &[], &["process", "user", "invoked_by", "session", "app_name", "app_uid"]),
+    ("/actor/user", &[], &["account", "name", "uid"]),
+    ("/actor/idp", &[], &["name", "uid"]),
+    ("/api", &["operation"], &[]),
+    ("/api/request", &["uid"], &[]),
+    ("/api/service", &[], &["name", "uid"]),
+    ("/metadata", &["product", "version"], &[]),
+    ("/metadata/product", &[], &["name", "uid"]),
+    ("/src_endpoint", &[], &["ip", "uid", "name", "hostname"]),
+    ("/resources/0", &[], &["name", "uid"]),
+];
+
+#[test]
+fn exports_have_what_their_schemas_require() {
+    let trail = trail();
+    let export = |format: &str| -> Vec<Value> {
+        let (status, words) = audit("export", &trail.folder, &["--format", format]);
+        assert_eq!(status, 0, "{words}");
+        words.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    };
+    let events = export("ocsf");
+    assert_eq!(events.len(), 4);
+    for event in &events {
+        for (place, all, some) in OCSF {
+            let Some(object) = event.pointer(place) else { continue };
+            assert!(all.iter().all(|name| !object[name].is_null()), "{place} of {event}");
+            let has_some = some.is_empty() || some.iter().any(|name| !object[name].is_null());
+            assert!(has_some, "{place} of {event}");
+        }
+        assert_eq!((&event["class_uid"], &event["type_uid"]), (&6003.into(), &600_303.into()));
+        let time = event["time"].as_u64().unwrap();
+        assert!((1_700_000_000_000..4_000_000_000_000).contains(&time), "milliseconds: {time}");
+    }
+    assert_eq!(events[0]["status_id"], 1);
+    assert_eq!(events[0]["api"]["response"]["code"], 200);
+    assert_eq!(events[1]["status_id"], 2);
+    assert_eq!(events[1]["status_code"], "GW-3001");
+    assert_eq!(events[1]["actor"]["authorizations"][0]["decision"], "denied");
+
+    let events = export("ecs");
+    assert_eq!(events.len(), 4);
+    for event in &events {
+        let required = ["/@timestamp", "/ecs/version", "/event/kind", "/event/category"];
+        assert!(required.iter().all(|place| event.pointer(place).is_some()), "{event}");
+        assert_eq!(event["user"]["id"], "test-app");
+    }
+    assert_eq!(events[0]["event"]["outcome"], "success");
+    assert_eq!(events[2]["event"]["type"], serde_json::json!(["access", "denied"]));
+    assert_eq!(events[2]["cms_gateway"]["campaign"], 7);
+}

@@ -36,6 +36,7 @@ mod append;
 mod archive;
 pub mod checkpoint;
 pub mod entry;
+pub mod export;
 pub mod folder;
 mod journal;
 pub mod line;

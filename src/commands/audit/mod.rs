@@ -1,5 +1,6 @@
 //! `audit`: what is done with a trail's folder, by those who read it.
 
+mod export;
 mod prove;
 mod query;
 mod replay;
@@ -31,6 +32,8 @@ pub(super) enum Command {
     Summary(summary::Arguments),
     /// Which recorded decisions another configuration would change
     Replay(replay::Arguments),
+    /// Write calls in a format that SIEMs ingest
+    Export(export::Arguments),
     /// Write evidence for one request that stands alone
     Prove(prove::Arguments),
     /// Accept or refuse evidence, with nothing but it and the public key
@@ -46,6 +49,7 @@ pub(super) fn run(command: &Command) -> ExitCode {
         Command::Tail(arguments) => tail::run(arguments),
         Command::Summary(arguments) => summary::run(arguments),
         Command::Replay(arguments) => replay::run(arguments),
+        Command::Export(arguments) => export::run(arguments),
         Command::Prove(arguments) => prove::run(arguments),
         Command::CheckProof(arguments) => prove::check_proof(arguments),
         Command::CheckReceipt(arguments) => prove::check_receipt(arguments),
