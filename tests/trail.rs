@@ -270,3 +270,45 @@ fn a_folder_that_is_missing_at_the_start_is_waited_for() {
     world.gateway.wait_until_ready();
     assert_eq!(world.put(&token, SAMPLE).status, 200);
 }
+
+#[test]
+fn a_flood_of_bad_tokens_leaves_few_records_and_few_flushes() {
+    const CALLERS: usize = 4;
+    const BATCHES: usize = 250;
+    const BATCH: usize = 100;
+    let mut world = World::start();
+    world.gateway.wait_until_ready();
+    let flushes = "cms_gateway_audit_flush_duration_seconds_count";
+    let before = world.gateway.metric(flushes).unwrap();
+    // Signed as it should be, for another audience; and no token at all.
+    let mut claims = world.provider.claims("stranger", &["campaign-supervisor"]);
+    claims["aud"] = json!("another");
+    let tokens = [world.mint(&claims), "nonsense".to_owned()];
+    let start = std::time::Instant::now();
+    let api = world.gateway.api;
+    std::thread::scope(|scope| {
+        for caller in 0..CALLERS {
+            let one = request(&tokens[caller % 2], "").replace("Connection: close\r\n", "");
+            scope.spawn(move || {
+                let mut stream = TcpStream::connect(api).unwrap();
+                let many = one.repeat(BATCH);
+                let mut answers = std::io::BufReader::new(stream.try_clone().unwrap());
+                for _ in 0..BATCHES {
+                    stream.write_all(many.as_bytes()).unwrap();
+                    for _ in 0..BATCH {
+                        assert_eq!(support::next_status(&mut answers), 401);
+                    }
+                }
+            });
+        }
+    });
+    let seconds = start.elapsed().as_secs() + 2;
+    let flushed = world.gateway.metric(flushes).unwrap();
+    world.gateway.signal("-TERM");
+    assert!(world.gateway.wait().success());
+    let denied = world.records();
+    let counted: u64 = denied.iter().map(|it| it["event"]["count"].as_u64().unwrap()).sum();
+    assert_eq!(counted, (CALLERS * BATCHES * BATCH) as u64, "none is forgotten");
+    assert!(denied.len() as u64 <= 2 * seconds, "{} records in {seconds} s", denied.len());
+    assert!(flushed - before <= (4 * seconds) as f64, "{flushed} flushes in {seconds} s");
+}

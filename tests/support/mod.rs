@@ -326,6 +326,24 @@ pub fn exchange(address: SocketAddr, bytes: &[u8]) -> Reply {
     parse(&answer)
 }
 
+/// The status of the next answer on a connection that stays; its body is read as well.
+pub fn next_status(answers: &mut impl BufRead) -> u16 {
+    let (mut status, mut length, mut line) = (0, 0, String::new());
+    loop {
+        line.clear();
+        answers.read_line(&mut line).unwrap();
+        match line.trim_end().split_once(": ") {
+            None if line.trim().is_empty() => break,
+            None => status = line.split(' ').nth(1).unwrap().parse().unwrap(),
+            Some(("content-length", value)) => length = value.parse().unwrap(),
+            Some(_) => {}
+        }
+    }
+    let mut body = vec![0; length];
+    answers.read_exact(&mut body).unwrap();
+    status
+}
+
 pub fn parse(answer: &[u8]) -> Reply {
     let text = String::from_utf8_lossy(answer);
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("answer: {text:?}"));
