@@ -2,7 +2,7 @@
 //! searched for a text that every record sought must hold, and only the lines that hold it are
 //! decoded. An intent and its outcome make one row.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::path::Path;
 
@@ -14,7 +14,7 @@ use super::log::manifest;
 use super::reader::{Blocks, map_parts};
 
 /// The most rows that wait for their other half.
-const MOST_WAITING: usize = 16 << 10;
+const MOST_WAITING: usize = 4 << 10;
 
 /// Which records are sought; what is not said matters not.
 #[derive(Debug, Clone, Default)]
@@ -64,7 +64,7 @@ pub fn query(
     is_newest_first: bool,
     show: &mut dyn FnMut(Row) -> io::Result<bool>,
 ) -> io::Result<()> {
-    let mut joiner = Joiner { rows: VecDeque::new(), is_newest_first };
+    let mut joiner = Joiner::new(is_newest_first);
     let mut segments = segments(directory, filter)?;
     if is_newest_first {
         segments.reverse();
@@ -226,31 +226,48 @@ impl Row {
 /// Puts intents and outcomes together, and gives rows in the order of their beginnings.
 struct Joiner {
     rows: VecDeque<Row>,
+    /// How many rows were given.
+    given: usize,
+    /// The rows that wait for their other half, by request; counted from the first row of all.
+    waiting: HashMap<String, usize>,
     is_newest_first: bool,
 }
 
 impl Joiner {
+    fn new(is_newest_first: bool) -> Self {
+        Self { rows: VecDeque::new(), given: 0, waiting: HashMap::new(), is_newest_first }
+    }
+
     fn take(
         &mut self,
         record: Record,
         give: &mut dyn FnMut(Row) -> io::Result<bool>,
     ) -> io::Result<bool> {
-        let same = |row: &&mut Row| row.any().request_id == record.request_id;
+        let request = record.request_id.as_deref().filter(|_| record.kind != "denied");
+        let place = request.and_then(|request| self.waiting.remove(request));
+        let row = place.and_then(|place| self.rows.get_mut(place.checked_sub(self.given)?));
         let is_outcome = record.kind == "outcome";
-        let waiting = match record.kind.as_str() {
-            "denied" => None,
-            _ => self.rows.iter_mut().filter(|row| row.first.is_none() != is_outcome).find(same),
-        };
-        match waiting {
+        match row {
             Some(row) if is_outcome => row.outcome = Some(record),
             Some(row) => row.first = Some(record),
-            None if is_outcome => self.rows.push_back(Row { first: None, outcome: Some(record) }),
-            None => self.rows.push_back(Row { first: Some(record), outcome: None }),
+            None => {
+                // What comes first of two: the intent, or the outcome when read backwards.
+                if let Some(request) = request.filter(|_| is_outcome == self.is_newest_first) {
+                    self.waiting.insert(request.to_owned(), self.given + self.rows.len());
+                }
+                let (first, outcome) =
+                    if is_outcome { (None, Some(record)) } else { (Some(record), None) };
+                self.rows.push_back(Row { first, outcome });
+            }
         }
         while let Some(row) = self.rows.front()
             && (self.is_done(row) || self.rows.len() > MOST_WAITING)
         {
             let Some(row) = self.rows.pop_front() else { break };
+            self.given += 1;
+            if let Some(request) = row.any().request_id.as_ref().filter(|_| !self.is_done(&row)) {
+                self.waiting.remove(request);
+            }
             if !give(row)? {
                 return Ok(false);
             }
