@@ -277,7 +277,28 @@ fn a_clock_that_is_set_back_is_on_record_and_reorders_nothing() {
 }
 
 #[test]
-fn a_folder_that_becomes_read_only_stops_the_forwarding_until_it_is_writable() {
+fn a_file_system_that_becomes_read_only_stops_the_forwarding_until_it_is_writable() {
+    let mut world = with_fault("FAULT_WRITE");
+    world.gateway.wait_until_ready();
+    let token = world.supervisor();
+    assert_eq!(world.put(&token, SAMPLE).status, 200);
+    let fault = world.folder.path().join("fault");
+    fs::write(&fault, "").unwrap();
+    let calls = world.cms.calls();
+    assert_eq!(world.put(&token, SAMPLE).code(), "GW-4001");
+    assert_eq!(world.cms.calls(), calls);
+    let ready = world.gateway.admin("/readyz");
+    assert!(ready.status == 503 && ready.body.contains("Read-only file system"), "{ready:?}");
+    fs::remove_file(&fault).unwrap();
+    world.gateway.wait_until_ready();
+    assert_eq!(world.put(&token, SAMPLE).status, 200);
+    stop(&mut world);
+    assert_eq!(files(&folder(&world), ".jsonl").len(), 1);
+    assert_whole(&folder(&world));
+}
+
+#[test]
+fn another_file_system_in_the_folders_place_takes_no_record() {
     let world = World::with_command(
         |config| *config = config.replace("directory = \"audit\"", "directory = \"small/audit\""),
         |config| {
@@ -297,25 +318,41 @@ fn a_folder_that_becomes_read_only_stops_the_forwarding_until_it_is_writable() {
     let id = world.gateway.child.id().to_string();
     let inside = PathBuf::from(format!("/proc/{id}/root"));
     let audit = inside.join(world.folder.path().join("small/audit").strip_prefix("/").unwrap());
-    let mount = |how: &[&str]| {
+    let within = |how: &[&str]| {
         let mut command = Command::new("nsenter");
         command.args(["--target", &id, "--mount", "--user"]).args(how);
         assert!(command.status().unwrap().success(), "{how:?}");
     };
     let small = world.folder.path().join("small");
-    // A file system with a file that is open for writing can't be made read-only as a whole, a
-    // mount over it can.
     let small = small.to_str().unwrap();
-    fs::set_permissions(&audit, std::os::unix::fs::PermissionsExt::from_mode(0o700)).unwrap();
-    mount(&["mount", "-t", "tmpfs", "-o", "ro", "tmpfs", small]);
+    within(&["mount", "-t", "tmpfs", "tmpfs", small]);
     let calls = world.cms.calls();
     assert_eq!(world.put(&token, SAMPLE).code(), "GW-4001");
     assert_eq!(world.cms.calls(), calls);
     assert_eq!(world.gateway.admin("/readyz").status, 503);
-    mount(&["umount", small]);
+    within(&["umount", small]);
     world.gateway.wait_until_ready();
     assert_eq!(world.put(&token, SAMPLE).status, 200);
     assert_whole(&audit);
+}
+
+#[test]
+fn a_new_day_begins_a_new_segment() {
+    let mut world = with_fault("FAULT_CLOCK");
+    world.gateway.wait_until_ready();
+    assert_eq!(world.put(&world.supervisor(), SAMPLE).status, 200);
+    let today = files(&folder(&world), ".jsonl");
+    fs::write(world.folder.path().join("fault"), "86400").unwrap();
+    wait_for("the next day's segment", || {
+        world.put(&world.supervisor(), "{}");
+        files(&folder(&world), ".jsonl").len() > today.len()
+    });
+    stop(&mut world);
+    let records = records_in(&folder(&world));
+    let closed = events(&records, "segment_closed");
+    assert_eq!(closed.len(), 1);
+    assert!(closed[0]["event"]["detail"].as_str().unwrap().starts_with("by day, next audit-"));
+    assert_whole(&folder(&world));
 }
 
 #[test]

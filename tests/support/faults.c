@@ -1,12 +1,14 @@
 /* Faults of the system, for tests: loaded before the C library by LD_PRELOAD.
  *
  * FAULT_EIO names a file: while it is there, fdatasync fails with EIO.
+ * FAULT_WRITE names a file: while it is there, no file takes a byte, as if it were read-only.
  * FAULT_CLOCK names a file: the seconds in it are added to the real-time clock. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -19,6 +21,18 @@ int fdatasync(int file) {
     static int (*real)(int);
     if (!real) real = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
     return real(file);
+}
+
+ssize_t write(int file, const void *bytes, size_t count) {
+    const char *when = getenv("FAULT_WRITE");
+    struct stat about;
+    if (when && access(when, F_OK) == 0 && fstat(file, &about) == 0 && S_ISREG(about.st_mode)) {
+        errno = EROFS;
+        return -1;
+    }
+    static ssize_t (*real)(int, const void *, size_t);
+    if (!real) real = (ssize_t (*)(int, const void *, size_t))dlsym(RTLD_NEXT, "write");
+    return real(file, bytes, count);
 }
 
 int clock_gettime(clockid_t clock, struct timespec *time) {

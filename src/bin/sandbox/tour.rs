@@ -271,7 +271,13 @@ impl Show {
         );
         self.title("Look at it");
         self.print("", &format!("curl http://{}/metrics", sandbox.gateway.admin()));
-        self.print("", &format!("tail -f {}/audit/*.jsonl", sandbox.folder.display()));
+        self.print("", &format!("curl http://{}/audit/checkpoint", sandbox.gateway.admin()));
+        let trail = format!("{}/audit", sandbox.folder.display());
+        self.print("", &format!("tail -f {trail}/*.jsonl"));
+        self.title("Ask the trail who did it, and prove that it is whole");
+        for question in ["query", "summary", "verify"] {
+            self.print("", &format!("cargo run -qr -- audit {question} {trail}"));
+        }
         self.title("Ctrl-C ends it");
     }
 }
