@@ -230,28 +230,41 @@ fn a_trail_that_was_changed_while_it_was_not_written_is_not_carried_on() {
     assert_whole(&folder(&world));
 }
 
-#[test]
-fn after_an_io_error_of_a_sync_the_segment_is_never_written_again() {
-    let mut world = with_fault("FAULT_EIO");
+/// Two changes go through with a fault of the system between them, while which nothing does; and
+/// the trail is whole.
+fn with_fault_between(variable: &'static str, words: &str) -> (World, PathBuf, u64) {
+    let mut world = with_fault(variable);
     world.gateway.wait_until_ready();
     let token = world.supervisor();
     assert_eq!(world.put(&token, SAMPLE).status, 200);
-    let before = files(&folder(&world), ".jsonl").pop().unwrap();
-    let length = fs::metadata(&before).unwrap().len();
+    let segment = files(&folder(&world), ".jsonl").pop().unwrap();
+    let length = fs::metadata(&segment).unwrap().len();
     let fault = world.folder.path().join("fault");
     fs::write(&fault, "").unwrap();
     let calls = world.cms.calls();
     assert_eq!(world.put(&token, SAMPLE).code(), "GW-4001");
     assert_eq!(world.cms.calls(), calls);
     let ready = world.gateway.admin("/readyz");
-    assert!(ready.status == 503 && ready.body.contains("Input/output error"), "{ready:?}");
+    assert!(ready.status == 503 && ready.body.contains(words), "{ready:?}");
     fs::remove_file(&fault).unwrap();
     world.gateway.wait_until_ready();
     assert_eq!(world.put(&token, SAMPLE).status, 200);
     stop(&mut world);
-    assert_eq!(fs::metadata(&before).unwrap().len(), length, "cut back to what was promised");
-    assert_ne!(files(&folder(&world), ".jsonl").pop().unwrap(), before);
     assert_whole(&folder(&world));
+    (world, segment, length)
+}
+
+#[test]
+fn after_an_io_error_of_a_sync_the_segment_is_never_written_again() {
+    let (world, segment, length) = with_fault_between("FAULT_EIO", "Input/output error");
+    assert_eq!(fs::metadata(&segment).unwrap().len(), length, "cut back to what was promised");
+    assert_ne!(files(&folder(&world), ".jsonl").pop().unwrap(), segment);
+}
+
+#[test]
+fn a_file_system_that_becomes_read_only_stops_the_forwarding_until_it_is_writable() {
+    let (world, segment, _) = with_fault_between("FAULT_WRITE", "Read-only file system");
+    assert_eq!(files(&folder(&world), ".jsonl"), [segment]);
 }
 
 #[test]
@@ -277,60 +290,17 @@ fn a_clock_that_is_set_back_is_on_record_and_reorders_nothing() {
 }
 
 #[test]
-fn a_file_system_that_becomes_read_only_stops_the_forwarding_until_it_is_writable() {
-    let mut world = with_fault("FAULT_WRITE");
-    world.gateway.wait_until_ready();
-    let token = world.supervisor();
-    assert_eq!(world.put(&token, SAMPLE).status, 200);
-    let fault = world.folder.path().join("fault");
-    fs::write(&fault, "").unwrap();
-    let calls = world.cms.calls();
-    assert_eq!(world.put(&token, SAMPLE).code(), "GW-4001");
-    assert_eq!(world.cms.calls(), calls);
-    let ready = world.gateway.admin("/readyz");
-    assert!(ready.status == 503 && ready.body.contains("Read-only file system"), "{ready:?}");
-    fs::remove_file(&fault).unwrap();
-    world.gateway.wait_until_ready();
-    assert_eq!(world.put(&token, SAMPLE).status, 200);
-    stop(&mut world);
-    assert_eq!(files(&folder(&world), ".jsonl").len(), 1);
-    assert_whole(&folder(&world));
-}
-
-#[test]
 fn another_file_system_in_the_folders_place_takes_no_record() {
-    let world = World::with_command(
-        |config| *config = config.replace("directory = \"audit\"", "directory = \"small/audit\""),
-        |config| {
-            let small = config.with_file_name("small");
-            fs::create_dir(&small).unwrap();
-            let mut command = Command::new("unshare");
-            let script =
-                "mount -t tmpfs -o size=4m tmpfs \"$1\" && exec \"$0\" serve --config \"$2\"";
-            command.args(["--map-root-user", "--mount", "sh", "-c", script, BINARY]);
-            command.arg(small).arg(config);
-            command
-        },
-    );
+    let (world, audit) = World::on_tmpfs("4m");
     world.gateway.wait_until_ready();
     let token = world.supervisor();
     assert_eq!(world.put(&token, SAMPLE).status, 200);
-    let id = world.gateway.child.id().to_string();
-    let inside = PathBuf::from(format!("/proc/{id}/root"));
-    let audit = inside.join(world.folder.path().join("small/audit").strip_prefix("/").unwrap());
-    let within = |how: &[&str]| {
-        let mut command = Command::new("nsenter");
-        command.args(["--target", &id, "--mount", "--user"]).args(how);
-        assert!(command.status().unwrap().success(), "{how:?}");
-    };
-    let small = world.folder.path().join("small");
-    let small = small.to_str().unwrap();
-    within(&["mount", "-t", "tmpfs", "tmpfs", small]);
+    world.within(&["mount", "-t", "tmpfs", "tmpfs"]);
     let calls = world.cms.calls();
     assert_eq!(world.put(&token, SAMPLE).code(), "GW-4001");
     assert_eq!(world.cms.calls(), calls);
     assert_eq!(world.gateway.admin("/readyz").status, 503);
-    within(&["umount", small]);
+    world.within(&["umount"]);
     world.gateway.wait_until_ready();
     assert_eq!(world.put(&token, SAMPLE).status, 200);
     assert_whole(&audit);

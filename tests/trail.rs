@@ -134,24 +134,8 @@ fn a_segment_that_is_deleted_or_replaced_is_noticed_before_the_next_answer() {
 
 #[test]
 fn a_full_disk_stops_the_forwarding_and_room_resumes_it() {
-    // The folder is a tmpfs of 64 KiB, in a mount namespace of the gateway's own.
-    let world = World::with_command(
-        |config| *config = config.replace("directory = \"audit\"", "directory = \"small/audit\""),
-        |config| {
-            let small = config.with_file_name("small");
-            fs::create_dir(&small).unwrap();
-            let mut command = Command::new("unshare");
-            let script =
-                "mount -t tmpfs -o size=64k tmpfs \"$1\" && exec \"$0\" serve --config \"$2\"";
-            command.args(["--map-root-user", "--mount", "sh", "-c", script, BINARY]);
-            command.arg(small).arg(config);
-            command
-        },
-    );
+    let (world, audit) = World::on_tmpfs("64k");
     world.gateway.wait_until_ready();
-    // As the gateway sees it.
-    let inside = PathBuf::from(format!("/proc/{}/root", world.gateway.child.id()));
-    let small = inside.join(world.folder.path().join("small").strip_prefix("/").unwrap());
     let token = world.supervisor();
     let mut calls = 0;
     let refused = loop {
@@ -167,21 +151,11 @@ fn a_full_disk_stops_the_forwarding_and_room_resumes_it() {
     let ready = world.gateway.admin("/readyz");
     assert!(ready.status == 503 && ready.body.contains("No space"), "{ready:?}");
 
-    let before = records_in(&small.join("audit"));
-    let mount = |size: &str| {
-        let id = world.gateway.child.id().to_string();
-        let path = world.folder.path().join("small");
-        let status = Command::new("nsenter")
-            .args(["--target", &id, "--mount", "--user", "mount", "-o"])
-            .arg(format!("remount,size={size}"))
-            .arg(path)
-            .status();
-        assert!(status.unwrap().success(), "the tmpfs could not be made larger");
-    };
-    mount("1m");
+    let before = records_in(&audit);
+    world.within(&["mount", "-o", "remount,size=1m"]);
     world.gateway.wait_until_ready();
     assert_eq!(world.put(&token, SAMPLE).status, 200);
-    let after = records_in(&small.join("audit"));
+    let after = records_in(&audit);
     assert_eq!(after[..before.len()], before[..], "what was written stayed as it was");
     assert_numbered(&after);
     let of_kind = |kind| after.iter().filter(|record| record["kind"] == json!(kind)).count();

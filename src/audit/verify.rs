@@ -238,14 +238,22 @@ impl<'a> Walk<'a> {
                 return Err(fault(&segment_name(wanted), what).into());
             }
             done = segment.first;
+            // As it was before this one was read, since what is written meanwhile comes later.
+            let next = next.next().map(|next| (next.first, self.is_begun(next)));
             self.segment(segment, visit, progress)?;
-            match next.next() {
-                // Made before the record that says so was written: the next start removes it.
-                Some(early) if early.first != self.log.size() + 1 && is_empty(&early.path) => {
-                    done = early.first;
+            match next {
+                Some((_, true)) => self.close(segment, true)?,
+                Some((first, false)) if [first - 1; 2] == [self.log.size(), self.signed()] => {
+                    self.close(segment, false)?;
                 }
-                None if !self.ends_with("segment_closed") => {}
-                _ => self.close(segment)?,
+                // The gateway goes on to the next segment just now, or it ended when it did: what
+                // comes after this is not there yet.
+                Some((_, false)) => break,
+                None if self.ends_with("segment_closed") => {
+                    self.expect_next(segment)?;
+                    break;
+                }
+                None => {}
             }
         }
         self.conclude()
@@ -395,41 +403,44 @@ impl<'a> Walk<'a> {
     }
 
     /// Compares a closed segment with its line in the manifest.
-    fn close(&mut self, segment: &SegmentFile) -> Result<(), NotWhole> {
+    fn close(&mut self, segment: &SegmentFile, is_line_due: bool) -> Result<(), NotWhole> {
         let name = file_name(segment);
         if self.torn > 0 {
             let what = format!("ends with {} bytes that are no whole line", self.torn);
             return Err(fault(&name, what).into());
         }
-        let next = folder::segment(self.trail.directory, self.log.size() + 1);
-        if !next.exists() && !next.with_extension("jsonl.zst").exists() {
-            let next = segment_name(self.log.size() + 1);
-            let what = format!("is missing: the last record of {name} says that it is the next");
-            return Err(fault(&next, what).into());
-        }
-        // A crash between the two leaves that to the next start, which does it before it writes.
-        let is_manifest_due = !is_empty(&next);
-        let newest = self.newest.clone().filter(|(newest, _)| newest.size == self.log.size());
-        if newest.is_none() && is_manifest_due {
+        let Some((_, note)) = self.newest.clone().filter(|(it, _)| it.size == self.log.size())
+        else {
             return Err(fault(&name, "is closed, and its last checkpoint is missing").into());
-        }
-        let computed = self.log.close(newest.map(|(_, note)| note).unwrap_or_default());
-        let is_line = |closed: &&Closed| closed.first == segment.first;
+        };
+        let computed = self.log.close(note);
         if !self.manifest.iter().any(|closed| closed.first == segment.first) {
             self.manifest = self.read_manifest()?;
         }
-        match self.manifest.iter().find(is_line) {
-            None if is_manifest_due => {
-                let what = format!("has no line for {}, which is closed", computed.segment);
-                Err(fault(folder::MANIFEST, what).into())
-            }
-            Some(closed) if *closed != computed => {
-                let what =
-                    format!("its line for {} is not what the segment says", computed.segment);
-                Err(fault(folder::MANIFEST, what).into())
-            }
-            _ => Ok(()),
+        let what = match self.manifest.iter().find(|closed| closed.first == segment.first) {
+            Some(closed) if *closed == computed => return Ok(()),
+            Some(_) => format!("its line for {} is not what the segment says", computed.segment),
+            None if is_line_due => format!("has no line for {}, which is closed", computed.segment),
+            None => return Ok(()),
+        };
+        Err(fault(folder::MANIFEST, what).into())
+    }
+
+    /// Whether anything was written to a segment or its checkpoints.
+    fn is_begun(&self, segment: &SegmentFile) -> bool {
+        let checkpoints = folder::checkpoints(self.trail.directory, segment.first);
+        !is_empty(&segment.path) || (checkpoints.exists() && !is_empty(&checkpoints))
+    }
+
+    /// The last record of a segment says that there is a next one.
+    fn expect_next(&self, segment: &SegmentFile) -> Result<(), NotWhole> {
+        let wanted = self.log.size() + 1;
+        if self.list()?.iter().any(|segment| segment.first == wanted) {
+            return Ok(());
         }
+        let name = file_name(segment);
+        let what = format!("is missing: the last record of {name} says that it is the next");
+        Err(fault(&segment_name(wanted), what).into())
     }
 
     fn conclude(&self) -> Result<(), NotWhole> {

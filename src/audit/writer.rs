@@ -130,21 +130,21 @@ impl Writer {
     /// Writes all of the records or, with the reason noted, none of them.
     pub(super) fn commit(&mut self, records: &[Draft]) -> Result<Vec<Entry>, Arc<String>> {
         let started = Instant::now();
-        let result =
-            self.write(records).and_then(|entries| self.checkpoint(false).map(|()| entries));
-        match result {
-            Ok(entries) => {
-                self.metrics.audit_flush_duration.observe(started.elapsed().as_secs_f64());
-                if self.seen.failure.swap(None).is_some() {
+        let written = self.write(records).map_err(|error| self.fail(&error));
+        if written.is_ok() {
+            self.metrics.audit_flush_duration.observe(started.elapsed().as_secs_f64());
+            // What is written stays written. A checkpoint that fails stops what comes after it.
+            match self.checkpoint(false) {
+                Err(error) => {
+                    self.fail(&error);
+                }
+                Ok(()) if self.seen.failure.swap(None).is_some() => {
                     tracing::info!("the audit trail is written again");
                 }
-                Ok(entries)
-            }
-            Err(error) => {
-                self.metrics.audit_failures.inc();
-                Err(self.fail(&error))
+                Ok(()) => {}
             }
         }
+        written
     }
 
     /// Keeps a record that could not be written.
@@ -201,6 +201,7 @@ impl Writer {
 
     /// Notes why nothing can be written.
     pub(super) fn fail(&self, error: &io::Error) -> Arc<String> {
+        self.metrics.audit_failures.inc();
         let reason = Arc::new(error.to_string());
         if self.seen.failure.load().as_ref() != Some(&reason) {
             tracing::error!(%reason, "the audit trail can't be written; nothing is forwarded");

@@ -87,6 +87,39 @@ impl World {
         })
     }
 
+    /// A world whose trail is on a tmpfs of this size, in a mount namespace of the gateway's own;
+    /// and where that folder is as the test sees it.
+    pub fn on_tmpfs(size: &str) -> (Self, PathBuf) {
+        let world = Self::with_command(
+            |config| {
+                *config = config.replace("directory = \"audit\"", "directory = \"small/audit\"");
+            },
+            |config| {
+                let small = config.with_file_name("small");
+                fs::create_dir(&small).unwrap();
+                let mut command = Command::new("unshare");
+                let script =
+                    "mount -t tmpfs -o size=$3 tmpfs \"$1\" && exec \"$0\" serve --config \"$2\"";
+                command.args(["--map-root-user", "--mount", "sh", "-c", script, BINARY]);
+                command.arg(small).arg(config).arg(size);
+                command
+            },
+        );
+        let inside = PathBuf::from(format!("/proc/{}/root", world.gateway.child.id()));
+        let audit = world.folder.path().join("small/audit");
+        let audit = inside.join(audit.strip_prefix("/").unwrap());
+        (world, audit)
+    }
+
+    /// Does something to the tmpfs of [`World::on_tmpfs`], in its namespace.
+    pub fn within(&self, how: &[&str]) {
+        let id = self.gateway.child.id().to_string();
+        let mut command = Command::new("nsenter");
+        command.args(["--target", &id, "--mount", "--user"]).args(how);
+        command.arg(self.folder.path().join("small"));
+        assert!(command.status().unwrap().success(), "{how:?}");
+    }
+
     /// A world whose CMS is another one.
     pub fn with_cms(address: SocketAddr) -> Self {
         Self::with(|config| {
