@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
@@ -437,4 +438,29 @@ fn too_little_room_is_said_before_the_wall() {
     });
     wait_for("the record", || !events(&records_in(&folder(&world)), "space_low").is_empty());
     assert!(world.gateway.metric("cms_gateway_audit_free_bytes").unwrap() > 0.0);
+}
+
+#[test]
+fn a_trail_verifies_while_it_is_written_and_rotated() {
+    let world = World::with(with_audit("segment_size = \"4KiB\"\ncompress = true"));
+    world.gateway.wait_until_ready();
+    let (api, token) = (world.gateway.api, world.supervisor());
+    while files(&folder(&world), ".zst").len() < 2 {
+        assert_eq!(support::put(api, &token, SAMPLE).status, 200);
+    }
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_over.load(Ordering::Relaxed) {
+                    assert_eq!(support::put(api, &token, SAMPLE).status, 200);
+                }
+            });
+        }
+        let verified: Vec<_> = (0..40).map(|_| verify(&folder(&world))).collect();
+        is_over.store(true, Ordering::Relaxed);
+        for (status, words) in verified {
+            assert_eq!(status, 0, "{words}");
+        }
+    });
 }

@@ -125,6 +125,8 @@ pub fn beginning(trail: Trail<'_>) -> Result<Edge, NotWhole> {
 struct Walk<'a> {
     trail: Trail<'a>,
     manifest: Vec<Closed>,
+    /// The last record that the manifest told of at the beginning.
+    told: u64,
     log: Log,
     first: u64,
     times: Option<(Time, Time)>,
@@ -151,6 +153,7 @@ impl<'a> Walk<'a> {
         let mut walk = Self {
             trail,
             manifest: Vec::new(),
+            told: 0,
             log: Log::empty(),
             first: 1,
             times: None,
@@ -177,6 +180,7 @@ impl<'a> Walk<'a> {
             }
             next = closed.last + 1;
         }
+        walk.told = next - 1;
         let segments = walk.list()?;
         let Some(first) = segments.first() else {
             let name = trail.directory.display().to_string();
@@ -227,8 +231,9 @@ impl<'a> Walk<'a> {
         progress: &mut dyn FnMut(usize),
     ) -> Result<(), NotWhole> {
         let mut done = self.first - 1;
-        loop {
-            // Listed anew each time: a trail that is being written goes on meanwhile.
+        // A trail that is being written goes on meanwhile: this is what there is now.
+        let end = self.list()?.last().map_or(0, |segment| segment.first);
+        while done < end {
             let segments = self.list()?;
             let mut next = segments.iter().skip_while(move |segment| segment.first <= done);
             let Some(segment) = next.next() else { break };
@@ -445,7 +450,7 @@ impl<'a> Walk<'a> {
 
     fn conclude(&self) -> Result<(), NotWhole> {
         let (size, newest) = (self.log.size(), segment_name(self.log.segment()));
-        if self.manifest.last().is_some_and(|closed| closed.last > size) {
+        if self.told > size {
             let what =
                 format!("tells of records up to the last one's segment, which ends at {size}");
             return Err(fault(folder::MANIFEST, what).into());
