@@ -109,7 +109,9 @@ fn check_names_every_fault_in_one_run_and_serve_refuses_the_same() {
         .replace("campaigns = [1, 2]", "campaigns = [0]\ncampaign = 1")
         .replace("[\"lead-users:unassign\"]", "[]")
         .replace("source = \"file\"", "source = \"file\"\nrefresh = \"-1s\"")
-        .replace("directory = \"audit\"", "directry = \"audit\"")
+        .replace("directory = \"audit\"", "directry = \"audit\"\nsigning_key = \"jwks.json\"")
+        .replace("instance = \"test\"", "instance = \"a b\"\nalso = \"stderr\"\nretention = {}")
+        .replace("\"a b\"", "\"a b\"\nsegment_size = \"1B\"")
         .replace("url = \"http://127", "connect_timeout = 2\nurl = \"http://cms.example.com\" # ");
     fs::write(&file, &bad).unwrap();
     let checked = run(&["check", "--config", config]);
@@ -129,6 +131,11 @@ fn check_names_every_fault_in_one_run_and_serve_refuses_the_same() {
         (line("password"), "credential.password", "has mode 0640"),
         (line("[audit]"), "audit.directory", "is missing"),
         (line("directry"), "audit.directry", "did you mean directory?"),
+        (line("signing_key"), "audit.signing_key", "has mode 0644"),
+        (line("instance"), "audit.instance", "more than a log's name may"),
+        (line("also"), "audit.also", "write one of \"stdout\""),
+        (line("retention"), "audit.retention.age", "is missing"),
+        (line("segment_size"), "audit.segment_size", "is not a size from 4.0 KiB"),
         (line("connect_timeout"), "upstream.connect_timeout", "2 is not a time"),
         (line("url"), "upstream.url", "is not loopback"),
     ] {

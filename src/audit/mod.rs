@@ -3,6 +3,11 @@
 //! No authority without a record: [`Audit::intent`] takes the proof that a change is permitted and
 //! gives the proof that it is on disk, [`Recorded`], without which nothing is sent to the CMS.
 //!
+//! Writing: `record` and [`line`](mod@line) are a record's form; the journal is the queue, the
+//! writer numbers, hashes and signs, the store has the files, the archive compresses and deletes.
+//! Proving: [`tree`], [`note`], [`checkpoint`], [`log`]. Reading, by commands alone: [`verify`],
+//! [`proof`], [`query`], [`export`]; [`folder`] says which files there are.
+//!
 //! The witnesses can't be made by hand. This does not compile:
 //!
 //! ```compile_fail

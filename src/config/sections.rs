@@ -413,16 +413,20 @@ fn audit(mut section: Section) -> Option<Audit> {
         let wanted = "holds more than a log's name may; write letters, digits, . _ and - alone";
         section.fault_of(name, wanted);
     }
+    let compress = section.boolean("compress", false);
+    let retention = section.has("retention").then(|| retention(section.section("retention")));
+    let also_stdout = section.choice("also", &[("stdout", ())]).is_some();
+    let low_space = section.size("low_space", 1 << 30, 0..=1 << 50);
     let directory = directory?.value;
     Some(Audit {
         // Not in the folder itself, which is what auditors are given.
         signing_key: signing_key.map_or_else(|| beside(&directory), |key| key.value),
         directory,
         segment_size,
-        compress: section.boolean("compress", false),
-        retention: section.has("retention").then(|| retention(section.section("retention"))),
-        also_stdout: section.choice("also", &[("stdout", ())]).is_some(),
-        low_space: section.size("low_space", 1 << 30, 0..=1 << 50),
+        compress,
+        retention,
+        also_stdout,
+        low_space,
         durability: durability.unwrap_or(Durability::Fsync),
         instance: instance.map_or_else(host_name, |instance| instance.value),
     })

@@ -73,9 +73,11 @@ async fn run(arguments: &Arguments) -> Result<bool, String> {
     let went_well = match sandbox {
         Err(error) => Err(error),
         Ok(sandbox) => {
+            // Before the tour says how to end it.
+            let end = (!arguments.once).then(end).transpose().map_err(|error| error.to_string())?;
             let went_well = tour::run(&sandbox, arguments.once).await;
-            if !arguments.once {
-                wait().await.map_err(|error| error.to_string())?;
+            if let Some(end) = end {
+                end.await;
             }
             sandbox.gateway.stop().await;
             went_well
@@ -162,11 +164,14 @@ instance  = "sandbox"
     Ok(file)
 }
 
-async fn wait() -> io::Result<()> {
+/// Waits for SIGTERM or SIGINT, which it catches from now on.
+fn end() -> io::Result<impl Future<Output = ()>> {
     let mut terminate = signal(SignalKind::terminate())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        interrupted = tokio::signal::ctrl_c() => interrupted?,
-    }
-    Ok(())
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
 }

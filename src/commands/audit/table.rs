@@ -2,14 +2,13 @@
 
 use std::io::{self, Write};
 
-/// A column: its title, the most columns that it takes, and whether it takes what is left.
+/// A column: its title, and how wide it is; 0 is what is left of the line.
 pub(super) struct Column {
     pub(super) title: &'static str,
     pub(super) width: usize,
 }
 
-/// Writes rows under their titles; the last column takes the rest of the line, and what does not
-/// fit is cut with an ellipsis.
+/// Writes rows under their titles; what does not fit is cut with an ellipsis.
 pub(super) struct Table<W> {
     out: W,
     columns: Vec<Column>,
