@@ -334,3 +334,23 @@ fn exports_have_what_their_schemas_require() {
     assert_eq!(events[2]["event"]["type"], serde_json::json!(["access", "denied"]));
     assert_eq!(events[2]["cms_gateway"]["campaign"], 7);
 }
+
+#[test]
+fn what_callers_chose_reaches_no_terminal_and_no_spreadsheet() {
+    let world = World::start();
+    world.gateway.wait_until_ready();
+    let token = world.mint(&world.provider.claims("=cmd|'\u{1b}[2J", &["campaign-supervisor"]));
+    let reply = world.put(&token, SAMPLE);
+    assert_eq!(reply.status, 200);
+    let folder = world.folder.path().join("audit");
+    for arguments in [&["query"][..], &["query", "--format", "csv"], &["summary"]] {
+        let (status, words) = audit(arguments[0], &folder, &arguments[1..]);
+        assert!(status == 0 && words.contains("cmd|'"), "{words}");
+        assert!(!words.contains('\u{1b}'), "{words:?}");
+    }
+    let (_, csv) = audit("query", &folder, &["--format", "csv"]);
+    assert!(csv.contains(",'=cmd|"), "{csv}");
+    let receipt = reply.header("audit-record").unwrap();
+    let (status, words) = audit("check-receipt", &folder, &[receipt]);
+    assert!(status == 0 && !words.contains('\u{1b}'), "{words:?}");
+}

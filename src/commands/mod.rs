@@ -57,10 +57,15 @@ const WRONG_USE: u8 = 2;
 
 fn say(text: impl Display) {
     // Nobody to hear it is no fault of ours.
-    let _ = writeln!(std::io::stdout(), "{text}");
+    let _ = writeln!(std::io::stdout(), "{}", plain(&text.to_string()));
 }
 
 fn refuse(text: impl Display, status: u8) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "{text}");
+    let _ = writeln!(std::io::stderr(), "{}", plain(&text.to_string()));
     ExitCode::from(status)
+}
+
+/// Without what a terminal would obey: tokens and records hold what others chose.
+fn plain(text: &str) -> String {
+    text.replace(|it: char| it.is_control() && it != '\n', "\u{fffd}")
 }

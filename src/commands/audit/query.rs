@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use super::table::{Column, Table};
 use crate::audit::entry::Record;
 use crate::audit::query::{Filter, Row, query};
-use crate::commands::{WRONG_USE, refuse};
+use crate::commands::{WRONG_USE, plain, refuse};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::commands) struct Arguments {
@@ -291,7 +291,8 @@ fn csv_row(row: &Row) -> Vec<String> {
     cells.into_iter().map(inert).collect()
 }
 
-/// A spreadsheet would run what begins like a formula.
+/// A spreadsheet would run what begins like a formula, and a terminal obey what is not text.
 fn inert(cell: String) -> String {
-    if cell.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{cell}") } else { cell }
+    let cell = plain(&cell);
+    if cell.starts_with(['=', '+', '-', '@']) { format!("'{cell}") } else { cell }
 }

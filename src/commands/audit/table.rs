@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use crate::commands::plain;
+
 /// A column: its title, and how wide it is; 0 is what is left of the line.
 pub(super) struct Column {
     pub(super) title: &'static str,
@@ -47,14 +49,13 @@ impl<W: Write> Table<W> {
     }
 }
 
-/// What others chose can hold what a terminal would obey: it is shown, not sent.
+/// In one line of this width at the most.
 fn cut(cell: &str, width: usize) -> String {
-    let plain = cell.chars().map(|it| if it.is_control() { '\u{fffd}' } else { it });
-    let shown: String = plain.clone().take(width).collect();
-    if plain.count() <= width {
-        return shown;
+    let cell = plain(cell).replace('\n', " ");
+    if cell.chars().count() <= width {
+        return cell;
     }
-    let kept: String = shown.chars().take(width.saturating_sub(1)).collect();
+    let kept: String = cell.chars().take(width.saturating_sub(1)).collect();
     kept + "\u{2026}"
 }
 
