@@ -31,10 +31,14 @@ impl Expired {
         let (closed, _) = manifest(directory)?;
         let segments = folder::segments(directory)?;
         let length = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
-        let with_checkpoints = |segment: &SegmentFile| {
-            length(&segment.path) + length(&folder::checkpoints(directory, segment.first))
+        let with_the_rest = |segment: &SegmentFile| {
+            let beside = [
+                folder::checkpoints(directory, segment.first),
+                folder::leaves(directory, segment.first),
+            ];
+            length(&segment.path) + beside.iter().map(|path| length(path)).sum::<u64>()
         };
-        let mut total: u64 = segments.iter().map(with_checkpoints).sum();
+        let mut total: u64 = segments.iter().map(with_the_rest).sum();
         let oldest = retention.age.and_then(|age| SystemTime::now().checked_sub(age));
         let oldest = oldest.map(|oldest| humantime::format_rfc3339_micros(oldest).to_string());
         let mut expired = Self { last: 0, segments: Vec::new(), reason: "" };
@@ -50,7 +54,7 @@ impl Expired {
                 (false, true) => "size",
                 (false, false) => break,
             };
-            total -= with_checkpoints(&segment);
+            total -= with_the_rest(&segment);
             expired.last = closed.last;
             expired.segments.push(segment);
         }
@@ -68,8 +72,13 @@ impl Expired {
     pub(super) fn delete(&self, directory: &Path) -> io::Result<()> {
         for segment in &self.segments {
             let plain = folder::segment(directory, segment.first);
-            let files = [folder::compressed(directory, segment.first), plain];
-            for file in files.iter().chain([&folder::checkpoints(directory, segment.first)]) {
+            let files = [
+                folder::compressed(directory, segment.first),
+                plain,
+                folder::checkpoints(directory, segment.first),
+                folder::leaves(directory, segment.first),
+            ];
+            for file in &files {
                 match fs::remove_file(file) {
                     Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
                     _ => {}

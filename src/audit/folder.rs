@@ -4,6 +4,7 @@
 //! audit-00000000000000000001.jsonl         a segment, named by its first record's sequence
 //! audit-00000000000000000001.jsonl.zst     the same, closed and compressed
 //! audit-00000000000000000001.checkpoints   the signed heads that were made while it was written
+//! audit-00000000000000000001.leaves        its records' hashes, to find an altered one by
 //! manifest                                 a line of JSON for each closed segment
 //! keys.pub                                 the public keys that have signed, the newest last
 //! lock                                     held by the one process that writes
@@ -69,6 +70,10 @@ pub fn segment_name(first: u64) -> String {
 
 pub(super) fn segment(directory: &Path, first: u64) -> PathBuf {
     directory.join(segment_name(first))
+}
+
+pub(super) fn leaves(directory: &Path, first: u64) -> PathBuf {
+    directory.join(format!("{PREFIX}{first:020}.leaves"))
 }
 
 pub(super) fn compressed(directory: &Path, first: u64) -> PathBuf {

@@ -5,7 +5,7 @@
 //! happened to the folder, what goes on is the same log, or it is said that it is not.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -30,6 +30,8 @@ pub(super) struct Store {
     durability: Durability,
     segment: AppendFile,
     checkpoints: AppendFile,
+    /// For finding an altered line: no part of the proof, so nothing fails without it.
+    leaves: Option<File>,
     checkpointed: Option<(u64, String)>,
     /// Held so that no other process writes to the folder.
     _lock: File,
@@ -71,11 +73,14 @@ impl Store {
         let signer = Signer::load_or_make(&place.signing_key, &place.origin)
             .map_err(|error| io::Error::other(format!("audit.signing_key: {error}")))?;
         let keys = publish_key(directory, &signer, events)?;
-        let mut opening = Opening { place, signer: &signer, keys: &keys, checkpointed: None };
+        let mut opening =
+            Opening { place, signer: &signer, keys: &keys, checkpointed: None, leaves: Vec::new() };
         let read = opening.read(known.map(|known| known.log), events);
         let (mut log, was_lost) = match (read, known) {
             (Ok(log), None) => (log, false),
             (Err(error), None) => return Err(error),
+            // What can't be read now may be whole.
+            (Err(error), _) if error.kind() != io::ErrorKind::InvalidData => return Err(error),
             (Ok(log), Some(known)) if log.edge() == known.log.edge() => (log, false),
             (read, Some(known)) => {
                 let found = match read {
@@ -101,7 +106,8 @@ impl Store {
         if is_unsynced && !was_lost && log.bytes() > 0 {
             opening.finish(&mut log)?;
         }
-        let checkpointed = opening.checkpointed;
+        let Opening { checkpointed, leaves, .. } = opening;
+        let leaves = if log.bytes() > 0 { leaves } else { Vec::new() };
         let segment = folder::segment(directory, log.segment());
         let checkpoints = folder::checkpoints(directory, log.segment());
         let length = fs::metadata(&checkpoints).map_or(0, |metadata| metadata.len());
@@ -111,6 +117,7 @@ impl Store {
             durability: place.durability,
             segment: AppendFile::open(segment, log.bytes())?,
             checkpoints: AppendFile::open(checkpoints, length)?,
+            leaves: begin_leaves(directory, log.segment(), &leaves).ok(),
             checkpointed,
             signer,
             _lock: lock,
@@ -119,9 +126,15 @@ impl Store {
         Ok((store, log))
     }
 
-    /// Appends whole records to the open segment.
-    pub(super) fn append(&mut self, lines: &[u8]) -> Result<(), AppendError> {
-        self.segment.append(lines, self.durability)
+    /// Appends whole records to the open segment, with their leaves.
+    pub(super) fn append(&mut self, lines: &[u8], leaves: &[u8]) -> Result<(), AppendError> {
+        self.segment.append(lines, self.durability)?;
+        if let Some(mut file) = self.leaves.take()
+            && file.write_all(leaves).is_ok()
+        {
+            self.leaves = Some(file);
+        }
+        Ok(())
     }
 
     /// Writes the checkpoint of what is in the log, unless the last one is of the same.
@@ -153,8 +166,18 @@ impl Store {
         self.segment = AppendFile::open(folder::segment(&self.directory, log.segment()), 0)?;
         self.checkpoints =
             AppendFile::open(folder::checkpoints(&self.directory, log.segment()), 0)?;
+        self.leaves = begin_leaves(&self.directory, log.segment(), &[]).ok();
         sync_folder(&self.directory)
     }
+}
+
+/// Makes the file of a segment's leaves anew, with those that it has.
+fn begin_leaves(directory: &Path, first: u64, leaves: &[u8]) -> io::Result<File> {
+    let path = folder::leaves(directory, first);
+    let mut file =
+        OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    file.write_all(leaves)?;
+    Ok(file)
 }
 
 fn sign(origin: &str, signer: &Signer, log: &Log, previous: Option<&(u64, String)>) -> String {
@@ -217,6 +240,8 @@ struct Opening<'a> {
     signer: &'a Signer,
     keys: &'a Keys,
     checkpointed: Option<(u64, String)>,
+    /// Of the segment that was read last.
+    leaves: Vec<u8>,
 }
 
 impl Opening<'_> {
@@ -275,6 +300,7 @@ impl Opening<'_> {
         let most = known.map_or(u64::MAX, Log::size);
         let mut reader = BufReader::with_capacity(1 << 20, File::open(&segment.path)?);
         let (mut line, mut number) = (Vec::new(), 0_u64);
+        self.leaves.clear();
         while log.size() < most {
             line.clear();
             number += 1;
@@ -288,6 +314,7 @@ impl Opening<'_> {
             });
             let Some((head, leaf)) = head else { break };
             log.push(&head, leaf, line.len());
+            self.leaves.extend_from_slice(leaf.as_bytes());
             if let Some((checkpoint, _)) = &newest
                 && checkpoint.size == log.size()
                 && checkpoint.root != log.edge().root()

@@ -41,12 +41,19 @@ impl Hash {
         Self::from_slice(digest(&SHA256, &input).as_ref())
     }
 
-    fn from_slice(bytes: &[u8]) -> Self {
+    /// From 32 bytes.
+    pub(super) fn from_slice(bytes: &[u8]) -> Self {
         let mut hash = [0; 32];
         for (own, byte) in hash.iter_mut().zip(bytes) {
             *own = *byte;
         }
         Self(hash)
+    }
+
+    /// Its 32 bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
     }
 
     /// From base64; nothing when it is not that, or not 32 bytes.

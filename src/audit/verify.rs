@@ -277,6 +277,7 @@ impl<'a> Walk<'a> {
         let mut blocks = Blocks::open(segment).map_err(io)?;
         self.segments += 1;
         let (mut number, mut line_of_first_unsigned) = (0_u64, 1);
+        let mut since = Since::new(self.log.edge());
         loop {
             let block = blocks.next().map_err(|error| match error.kind() {
                 // What zstd can't decode was not written by zstd.
@@ -306,21 +307,18 @@ impl<'a> Walk<'a> {
                     return Err(fault(&place(), what).into());
                 }
                 self.take(head, leaf, line);
+                if head.sequence <= signed {
+                    since.leaves.push(leaf);
+                }
                 visit(Visited { head, line, leaf });
                 if let Some((checkpoint, note)) =
                     checkpoints.pop_front_if(|(checkpoint, _)| checkpoint.size == head.sequence)
                 {
                     if checkpoint.root != self.log.edge().root() {
-                        let first = self.signed() + 1;
-                        return Err(altered(
-                            &name,
-                            line_of_first_unsigned,
-                            first,
-                            number,
-                            &checkpoint,
-                        )
-                        .into());
+                        let altered = Altered { since, line: line_of_first_unsigned, checkpoint };
+                        return Err(altered.fault(&name, &self.leaves_of(segment)).into());
                     }
+                    since = Since::new(self.log.edge());
                     line_of_first_unsigned = number + 1;
                     self.checkpoints += 1;
                     self.newest = Some((checkpoint, note));
@@ -405,6 +403,12 @@ impl<'a> Walk<'a> {
             row.push_back((checkpoint, (*note).to_owned()));
         }
         Ok(row)
+    }
+
+    /// The leaves that the gateway kept of a segment's records, which nothing vouches for.
+    fn leaves_of(&self, segment: &SegmentFile) -> Vec<Hash> {
+        let kept = fs::read(folder::leaves(self.trail.directory, segment.first));
+        kept.unwrap_or_default().chunks_exact(32).map(Hash::from_slice).collect()
     }
 
     /// Compares a closed segment with its line in the manifest.
@@ -546,14 +550,49 @@ impl<'a> Walk<'a> {
     }
 }
 
-fn altered(name: &str, from: u64, first: u64, to: u64, checkpoint: &Checkpoint) -> Fault {
-    let last = checkpoint.size;
-    let place = if from == to {
-        format!("{name} line {to} (record {last})")
-    } else {
-        format!("{name} lines {from} to {to} (records {first} to {last})")
-    };
-    fault(&place, format_args!("is not what was signed in the checkpoint at record {last}"))
+/// The log since a checkpoint.
+struct Since {
+    edge: Edge,
+    leaves: Vec<Hash>,
+}
+
+impl Since {
+    fn new(edge: &Edge) -> Self {
+        Self { edge: edge.clone(), leaves: Vec::new() }
+    }
+}
+
+/// Records that are not what was signed.
+struct Altered {
+    since: Since,
+    /// The first one's line.
+    line: u64,
+    checkpoint: Checkpoint,
+}
+
+impl Altered {
+    /// Names the altered line, where the leaves that were kept are those that were signed.
+    fn fault(&self, name: &str, kept: &[Hash]) -> Fault {
+        let Self { since, line, checkpoint } = self;
+        let (first, last) = (since.edge.size() + 1, checkpoint.size);
+        let what = format!("is not what was signed in the checkpoint at record {last}");
+        let start = usize::try_from(line - 1).unwrap_or(usize::MAX);
+        let kept = kept.iter().skip(start).take(since.leaves.len());
+        let mut edge = since.edge.clone();
+        kept.clone().for_each(|leaf| edge.push(*leaf));
+        let place = kept.zip(&since.leaves).position(|(kept, found)| kept != found);
+        match place.filter(|_| edge.root() == checkpoint.root) {
+            Some(place) => {
+                let (line, record) = (line + place as u64, first + place as u64);
+                fault(&format!("{name} line {line} (record {record})"), what)
+            }
+            None if first == last => fault(&format!("{name} line {line} (record {last})"), what),
+            None => {
+                let end = line + last - first;
+                fault(&format!("{name} lines {line} to {end} (records {first} to {last})"), what)
+            }
+        }
+    }
 }
 
 fn fault(place: &str, what: impl fmt::Display) -> Fault {

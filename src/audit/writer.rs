@@ -275,7 +275,9 @@ impl Writer {
             let leaf = Hash::of_leaf(line.strip_suffix(b"\n").unwrap_or(line));
             entries.push((Entry { sequence, leaf }, line.len()));
         }
-        let appended = if buffer.is_empty() { Ok(()) } else { store.append(&buffer) };
+        let leaves: Vec<u8> =
+            entries.iter().flat_map(|(entry, _)| entry.leaf.as_bytes()).copied().collect();
+        let appended = if buffer.is_empty() { Ok(()) } else { store.append(&buffer, &leaves) };
         if appended.is_ok() {
             if let Some(mirror) = self.mirror.as_ref().filter(|_| !buffer.is_empty()) {
                 mirror.give(&buffer);
