@@ -81,24 +81,34 @@ pub(super) fn map_parts<'a, T: Send>(
     block: &'a [u8],
     map: impl Fn(&'a [u8]) -> T + Sync,
 ) -> Vec<T> {
-    let parts = parts(block);
-    let mut parts = parts.iter().map(|range| block.get(range.clone()).unwrap_or_default());
-    if parts.len() < 2 {
-        return parts.map(map).collect();
+    on_all_cores(&parts(block), |range| map(block.get(range.clone()).unwrap_or_default()))
+}
+
+/// Does the same to each of some things on all cores; the results are in their order.
+pub(super) fn on_all_cores<T: Sync, R: Send>(items: &[T], map: impl Fn(&T) -> R + Sync) -> Vec<R> {
+    if items.len() < 2 {
+        return items.iter().map(map).collect();
     }
+    let each = |items: &[T]| items.iter().map(&map).collect::<Vec<R>>();
     std::thread::scope(|scope| {
-        let (map, last) = (&map, parts.next_back());
-        let running: Vec<_> = parts.map(|part| scope.spawn(move || map(part))).collect();
-        let last = last.map(map);
-        // A thread ends with its part: nothing in it can panic.
-        running.into_iter().filter_map(|thread| thread.join().ok()).chain(last).collect()
+        let each = &each;
+        let mut chunks = items.chunks(items.len().div_ceil(cores()));
+        let last = chunks.next_back();
+        let running: Vec<_> = chunks.map(|chunk| scope.spawn(move || each(chunk))).collect();
+        let last = last.map(each).unwrap_or_default();
+        // A thread ends with its chunk: nothing in it can panic.
+        let others = running.into_iter().flat_map(|thread| thread.join().unwrap_or_default());
+        others.chain(last).collect()
     })
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
 }
 
 /// A block in as many parts of whole lines as there are cores, where that is worth it.
 fn parts(block: &[u8]) -> Vec<Range<usize>> {
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let size = (block.len() / cores).max(64 << 10);
+    let size = (block.len() / cores()).max(64 << 10);
     let (mut parts, mut start) = (Vec::new(), 0);
     while start < block.len() {
         let after = (start + size).min(block.len());

@@ -4,6 +4,8 @@
 //! with each checkpoint on the way. What the folder says of itself (the manifest, the rows of
 //! checkpoints and segments, the last record) must agree with that to the byte.
 
+mod altered;
+
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,12 +15,13 @@ use std::{fmt, fs};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use self::altered::{Altered, Since};
 use super::checkpoint::{Checkpoint, notes};
 use super::folder::{self, SegmentFile, segment_name};
 use super::line::{Head, Time};
 use super::log::{Closed, Log, manifest};
 use super::note::{Keys, NoteError};
-use super::reader::{Blocks, map_lines};
+use super::reader::{Blocks, map_lines, on_all_cores};
 use super::record::Kind;
 use super::tree::{Edge, Hash};
 
@@ -230,21 +233,18 @@ impl<'a> Walk<'a> {
         visit: &mut dyn FnMut(Visited<'_>),
         progress: &mut dyn FnMut(usize),
     ) -> Result<(), NotWhole> {
-        let mut done = self.first - 1;
         // A trail that is being written goes on meanwhile: this is what there is now.
-        let end = self.list()?.last().map_or(0, |segment| segment.first);
-        while done < end {
-            let segments = self.list()?;
-            let mut next = segments.iter().skip_while(move |segment| segment.first <= done);
-            let Some(segment) = next.next() else { break };
+        let segments = self.list()?;
+        let mut rest = segments.as_slice();
+        while let Some((segment, following)) = rest.split_first() {
+            rest = following;
             if segment.first != self.log.size() + 1 {
                 let (wanted, name) = (self.log.size() + 1, file_name(segment));
                 let what = format!("is missing: {name} comes next, with record {}", segment.first);
                 return Err(fault(&segment_name(wanted), what).into());
             }
-            done = segment.first;
             // As it was before this one was read, since what is written meanwhile comes later.
-            let next = next.next().map(|next| (next.first, self.is_begun(next)));
+            let next = following.first().map(|next| (next.first, self.is_begun(next)));
             self.segment(segment, visit, progress)?;
             match next {
                 Some((_, true)) => self.close(segment, true)?,
@@ -550,51 +550,6 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The log since a checkpoint.
-struct Since {
-    edge: Edge,
-    leaves: Vec<Hash>,
-}
-
-impl Since {
-    fn new(edge: &Edge) -> Self {
-        Self { edge: edge.clone(), leaves: Vec::new() }
-    }
-}
-
-/// Records that are not what was signed.
-struct Altered {
-    since: Since,
-    /// The first one's line.
-    line: u64,
-    checkpoint: Checkpoint,
-}
-
-impl Altered {
-    /// Names the altered line, where the leaves that were kept are those that were signed.
-    fn fault(&self, name: &str, kept: &[Hash]) -> Fault {
-        let Self { since, line, checkpoint } = self;
-        let (first, last) = (since.edge.size() + 1, checkpoint.size);
-        let what = format!("is not what was signed in the checkpoint at record {last}");
-        let start = usize::try_from(line - 1).unwrap_or(usize::MAX);
-        let kept = kept.iter().skip(start).take(since.leaves.len());
-        let mut edge = since.edge.clone();
-        kept.clone().for_each(|leaf| edge.push(*leaf));
-        let place = kept.zip(&since.leaves).position(|(kept, found)| kept != found);
-        match place.filter(|_| edge.root() == checkpoint.root) {
-            Some(place) => {
-                let (line, record) = (line + place as u64, first + place as u64);
-                fault(&format!("{name} line {line} (record {record})"), what)
-            }
-            None if first == last => fault(&format!("{name} line {line} (record {last})"), what),
-            None => {
-                let end = line + last - first;
-                fault(&format!("{name} lines {line} to {end} (records {first} to {last})"), what)
-            }
-        }
-    }
-}
-
 fn fault(place: &str, what: impl fmt::Display) -> Fault {
     Fault { place: place.to_owned(), what: what.to_string() }
 }
@@ -613,20 +568,4 @@ fn event(line: &[u8]) -> Option<Event> {
         event: Event,
     }
     serde_json::from_slice::<Record>(line).ok().map(|record| record.event)
-}
-
-fn on_all_cores<T: Sync, R: Send>(items: &[T], map: impl Fn(&T) -> R + Sync) -> Vec<R> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let part = items.len().div_ceil(cores).max(16);
-    if items.len() <= part {
-        return items.iter().map(map).collect();
-    }
-    std::thread::scope(|scope| {
-        let map = &map;
-        let running: Vec<_> = items
-            .chunks(part)
-            .map(|chunk| scope.spawn(move || chunk.iter().map(map).collect::<Vec<R>>()))
-            .collect();
-        running.into_iter().flat_map(|thread| thread.join().unwrap_or_default()).collect()
-    })
 }

@@ -56,6 +56,16 @@ pub(super) fn run(command: &Command) -> ExitCode {
     }
 }
 
+/// A trail, and whose signatures count in it.
+#[derive(Debug, clap::Args)]
+struct TrailArguments {
+    /// The trail's folder
+    directory: PathBuf,
+    /// The public key that must have signed; without it the folder's own word is taken for that
+    #[arg(long, value_name = "FILE")]
+    key: Option<PathBuf>,
+}
+
 /// Whose signatures count, and where that was read.
 struct Trust {
     keys: Keys,
@@ -64,11 +74,11 @@ struct Trust {
 }
 
 impl Trust {
-    fn read(directory: &Path, key: Option<&PathBuf>) -> Result<Self, ExitCode> {
-        let Some(key) = key else {
-            let path = directory.join(folder::KEYS);
+    fn read(trail: &TrailArguments) -> Result<Self, ExitCode> {
+        let Some(key) = &trail.key else {
+            let path = trail.directory.join(folder::KEYS);
             // A folder without a good one is not whole.
-            let status = if directory.is_dir() { NO } else { WRONG_USE };
+            let status = if trail.directory.is_dir() { NO } else { WRONG_USE };
             let keys = keys(&path).map_err(|what| refuse(what, status))?;
             return Ok(Self { keys, is_folder: true });
         };

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use uuid::Uuid;
 
 use super::verify::progress;
-use super::{Trust, not_whole};
+use super::{TrailArguments, Trust, not_whole};
 use crate::audit::entry::Record;
 use crate::audit::proof::{ProveError, Receipt, check, find_receipt, prove};
 use crate::audit::verify::Trail;
@@ -15,14 +15,11 @@ use crate::commands::{NO, WRONG_USE, refuse, say};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::commands) struct Arguments {
-    /// The trail's folder
-    directory: PathBuf,
+    #[command(flatten)]
+    trail: TrailArguments,
     /// The request's id, as in the answer's X-Request-Id
     #[arg(long, value_name = "ID")]
     request: Uuid,
-    /// The public key that must have signed; without it the folder's own word is taken for that
-    #[arg(long, value_name = "FILE")]
-    key: Option<PathBuf>,
 }
 
 #[derive(Debug, clap::Args)]
@@ -36,19 +33,16 @@ pub(in crate::commands) struct CheckProof {
 
 #[derive(Debug, clap::Args)]
 pub(in crate::commands) struct CheckReceipt {
-    /// The trail's folder
-    directory: PathBuf,
+    #[command(flatten)]
+    trail: TrailArguments,
     /// The value of the answer's Audit-Record
     #[arg(required = true, num_args = 1..=3)]
     receipt: Vec<String>,
-    /// The public key that must have signed; without it the folder's own word is taken for that
-    #[arg(long, value_name = "FILE")]
-    key: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let directory = arguments.directory.as_path();
-    let trust = match Trust::read(directory, arguments.key.as_ref()) {
+    let directory = arguments.trail.directory.as_path();
+    let trust = match Trust::read(&arguments.trail) {
         Ok(trust) => trust,
         Err(status) => return status,
     };
@@ -91,13 +85,13 @@ pub(super) fn check_proof(arguments: &CheckProof) -> ExitCode {
 }
 
 pub(super) fn check_receipt(arguments: &CheckReceipt) -> ExitCode {
-    let directory = arguments.directory.as_path();
+    let directory = arguments.trail.directory.as_path();
     let text = arguments.receipt.join(" ");
     let Some(receipt) = Receipt::parse(&text) else {
         let form = "<origin> <sequence> <leaf hash>";
         return refuse(format_args!("{text:?} is no receipt; write {form}"), WRONG_USE);
     };
-    let trust = match Trust::read(directory, arguments.key.as_ref()) {
+    let trust = match Trust::read(&arguments.trail) {
         Ok(trust) => trust,
         Err(status) => return status,
     };

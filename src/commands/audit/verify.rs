@@ -6,26 +6,23 @@ use std::process::ExitCode;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{Trust, not_whole};
+use super::{TrailArguments, Trust, not_whole};
 use crate::audit::folder;
 use crate::audit::verify::{Report, Trail, verify};
 use crate::commands::{WRONG_USE, refuse, say};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::commands) struct Arguments {
-    /// The trail's folder
-    directory: PathBuf,
-    /// The public key that must have signed; without it the folder's own word is taken for that
-    #[arg(long, value_name = "FILE")]
-    key: Option<PathBuf>,
+    #[command(flatten)]
+    trail: TrailArguments,
     /// A checkpoint that was kept elsewhere: what it covers must still be there
     #[arg(long, value_name = "FILE")]
     checkpoint: Option<PathBuf>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let directory = arguments.directory.as_path();
-    let trust = match Trust::read(directory, arguments.key.as_ref()) {
+    let directory = arguments.trail.directory.as_path();
+    let trust = match Trust::read(&arguments.trail) {
         Ok(trust) => trust,
         Err(status) => return status,
     };
