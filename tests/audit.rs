@@ -102,9 +102,10 @@ fn each_filter_finds_what_it_should_and_nothing_else() {
 fn the_table_fits_eighty_columns_and_csv_has_a_column_for_each_fact() {
     let trail = trail();
     let (_, table) = audit("query", &trail.folder, &[]);
-    assert_eq!(table.lines().count(), 5, "{table}");
+    assert_eq!(table.lines().filter(|line| line.starts_with("20")).count(), 4, "{table}");
     assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
     assert!(table.contains("GW-3001") && table.contains("+anav_agent -exe_gs"), "{table}");
+    assert_eq!(table.matches("-madhur1").count(), 3, "nobody is cut off: {table}");
     let (_, csv) = audit("query", &trail.folder, &["--format", "csv"]);
     let mut reader = csv::Reader::from_reader(csv.as_bytes());
     let titles = reader.headers().unwrap().clone();
@@ -226,7 +227,7 @@ fn a_role_change_is_rehearsed_on_what_was_recorded() {
     let (status, words) = audit("replay", &trail.folder, &["--config", path]);
     assert_eq!(status, 1, "{words}");
     assert!(words.ends_with("3 of 4 decisions would differ\n"), "{words}");
-    assert!(words.contains("denied: role campaign-supe"), "{words}");
+    assert!(words.contains("denied: role"), "{words}");
     assert!(words.contains("denied  allowed"), "{words}");
     assert!(words.lines().all(|line| line.chars().count() <= 80), "{words}");
 }

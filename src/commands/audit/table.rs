@@ -4,13 +4,14 @@ use std::io::{self, Write};
 
 use crate::commands::plain;
 
-/// A column: its title, and how wide it is; 0 is what is left of the line.
+/// A column: its title, and how wide it is; 0, for the last one, is what is left of the line.
 pub(super) struct Column {
     pub(super) title: &'static str,
     pub(super) width: usize,
 }
 
-/// Writes rows under their titles; what does not fit is cut with an ellipsis.
+/// Writes rows under their titles. What does not fit is cut with an ellipsis, save in the last
+/// column: that has the answer, and goes on in the lines below.
 pub(super) struct Table<W> {
     out: W,
     columns: Vec<Column>,
@@ -35,18 +36,42 @@ impl<W: Write> Table<W> {
         let mut line = String::with_capacity(self.width);
         let mut used = 0;
         for (column, cell) in self.columns.iter().zip(cells) {
-            let rest = self.width.saturating_sub(used);
-            let width = if column.width == 0 { rest } else { column.width.min(rest) };
-            let shown = cut(cell, width);
+            if column.width == 0 {
+                for (index, part) in wrapped(cell, self.width.saturating_sub(used)).enumerate() {
+                    if index > 0 {
+                        writeln!(self.out, "{}", line.trim_end())?;
+                        line.clear();
+                        line.extend(std::iter::repeat_n(' ', used));
+                    }
+                    line.push_str(&part);
+                }
+                continue;
+            }
+            let shown = cut(cell, column.width);
             let length = shown.chars().count();
             line.push_str(&shown);
-            if column.width > 0 {
-                line.extend(std::iter::repeat_n(' ', width - length + 1));
-            }
-            used += width + 1;
+            line.extend(std::iter::repeat_n(' ', column.width - length + 1));
+            used += column.width + 1;
         }
         writeln!(self.out, "{}", line.trim_end())
     }
+}
+
+/// In lines of this width, parted between words.
+fn wrapped(cell: &str, width: usize) -> impl Iterator<Item = String> {
+    let cell = plain(cell);
+    let mut lines: Vec<String> = Vec::new();
+    for word in cell.split_whitespace() {
+        let word = cut(word, width);
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(&word);
+            }
+            _ => lines.push(word),
+        }
+    }
+    lines.into_iter()
 }
 
 /// In one line of this width at the most.
