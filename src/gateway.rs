@@ -201,7 +201,7 @@ impl Gateway {
             duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
             credential: sent.credential.as_deref(),
         };
-        let receipt = self.audit.outcome(&context, recorded, outcome).await;
+        let receipt = self.audit.outcome(recorded, outcome).await;
         Ok((sent.result, receipt))
     }
 

@@ -12,8 +12,8 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
-use super::record::{Gateway, Kind};
-use super::writer::{Draft, Entry, Seen, Writer};
+use super::record::{Draft, Gateway, Kind};
+use super::writer::{Entry, Seen, Writer};
 use crate::config;
 use crate::telemetry::Metrics;
 
@@ -50,7 +50,10 @@ enum Message {
     Close,
 }
 
-type Waiting = oneshot::Sender<Result<Entry, Unavailable>>;
+type Waiting = oneshot::Sender<Result<Written, Unavailable>>;
+
+/// A record that is durable, and which one it is.
+pub(super) type Written = (Entry, Draft);
 
 impl Journal {
     pub(super) fn open(
@@ -89,7 +92,7 @@ impl Journal {
     }
 
     /// Writes a record and waits until it is durable.
-    pub(super) async fn append(&self, draft: Draft) -> Result<Entry, Unavailable> {
+    pub(super) async fn append(&self, draft: Draft) -> Result<Written, Unavailable> {
         let (done, waiting) = oneshot::channel();
         self.push(Message::Write(draft, Some(done)))?;
         waiting.await.unwrap_or_else(|_| Err(gone()))
@@ -154,10 +157,9 @@ fn run(mut writer: Writer, messages: &Receiver<Message>, metrics: &Metrics) {
         }
         match writer.commit(&batch) {
             Ok(entries) => {
-                for (done, entry) in waiting.drain(..).zip(entries) {
-                    tell(done, Ok(entry));
+                for ((done, entry), draft) in waiting.drain(..).zip(entries).zip(batch.drain(..)) {
+                    tell(done, Ok((entry, draft)));
                 }
-                batch.clear();
             }
             Err(reason) => {
                 waiting
@@ -172,7 +174,7 @@ fn run(mut writer: Writer, messages: &Receiver<Message>, metrics: &Metrics) {
     writer.close();
 }
 
-fn tell(done: Option<Waiting>, result: Result<Entry, Unavailable>) {
+fn tell(done: Option<Waiting>, result: Result<Written, Unavailable>) {
     if let Some(done) = done {
         // Whoever has stopped waiting needs no answer.
         let _ = done.send(result);

@@ -68,7 +68,7 @@ pub use self::record::{Event, Outcome};
 
 use self::journal::Journal;
 pub use self::record::Kind;
-use self::record::{Decision, Gateway, Record};
+use self::record::{Decision, Draft, Gateway, Record};
 use self::writer::Entry;
 use crate::config;
 use crate::context::Context;
@@ -109,6 +109,7 @@ impl Space {
 pub struct Recorded {
     permitted: Permitted,
     receipt: Receipt,
+    intent: Draft,
 }
 
 /// Which record of which log tells of a request: `<origin> <sequence> <leaf hash>`.
@@ -232,23 +233,20 @@ impl Audit {
         context: &Context,
         permitted: Permitted,
     ) -> Result<Recorded, Unavailable> {
-        let record = self.of_permitted(Kind::Intent, context, &permitted);
-        let entry = self.journal.append(record.draft()).await?;
-        Ok(Recorded { permitted, receipt: self.receipt(entry) })
+        let change = permitted.change();
+        let (principal, operation) = (permitted.principal(), change.operation());
+        let record = Record::of_change(&self.gateway, Kind::Intent, context, principal, operation)
+            .facts(change.facts())
+            .decision(Decision::allow(permitted.grants()));
+        let (entry, intent) = self.journal.append(record.draft()).await?;
+        Ok(Recorded { permitted, receipt: self.receipt(entry), intent })
     }
 
     /// Records what became of it. When it can't be written now it is kept and written later: the
     /// change has had its effect, and the caller is told so, with the intent's record as receipt.
-    pub async fn outcome(
-        &self,
-        context: &Context,
-        recorded: Recorded,
-        outcome: Outcome<'_>,
-    ) -> Receipt {
-        let record =
-            self.of_permitted(Kind::Outcome, context, recorded.permitted()).outcome(outcome);
-        match self.journal.append(record.draft()).await {
-            Ok(entry) => self.receipt(entry),
+    pub async fn outcome(&self, recorded: Recorded, outcome: Outcome<'_>) -> Receipt {
+        match self.journal.append(recorded.intent.outcome(&self.gateway, outcome)).await {
+            Ok((entry, _)) => self.receipt(entry),
             // The journal keeps it and has said so in the log and in /readyz.
             Err(_) => recorded.receipt,
         }
@@ -256,19 +254,6 @@ impl Audit {
 
     fn receipt(&self, entry: Entry) -> Receipt {
         Receipt { origin: Arc::clone(&self.origin), entry }
-    }
-
-    fn of_permitted<'a>(
-        &'a self,
-        kind: Kind,
-        context: &'a Context,
-        permitted: &'a Permitted,
-    ) -> Record<'a> {
-        let change = permitted.change();
-        let (principal, operation) = (permitted.principal(), change.operation());
-        Record::of_change(&self.gateway, kind, context, principal, operation)
-            .facts(change.facts())
-            .decision(Decision::allow(permitted.grants()))
     }
 
     /// Records that an authenticated caller was refused.
@@ -291,7 +276,7 @@ impl Audit {
         if let Some(facts) = facts {
             record = record.facts(facts);
         }
-        self.journal.append(record.draft()).await.map(|entry| self.receipt(entry))
+        self.journal.append(record.draft()).await.map(|(entry, _)| self.receipt(entry))
     }
 
     /// Counts a refusal of a caller that nobody knows. Anyone can cause these without end, so

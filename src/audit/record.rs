@@ -1,10 +1,11 @@
 //! One line of the trail. Every field is always there, null where there is nothing, so that a
 //! reader never has to ask whether it is.
 
+use std::ops::Range;
+
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use super::writer::Draft;
 use crate::context::Context;
 use crate::credential::Credential;
 use crate::identity::Principal;
@@ -12,8 +13,7 @@ use crate::operation::{Facts, Operation, UserId};
 use crate::policy::Grant;
 
 /// What a record tells of.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A change that is permitted and about to be sent.
     Intent,
@@ -48,9 +48,16 @@ impl Kind {
 }
 
 /// A record without what the journal puts before it: time and sequence.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub(super) struct Record<'a> {
     kind: Kind,
+    call: Call<'a>,
+    end: End<'a>,
+}
+
+/// Who asked for what, and what was decided: the same in an intent and in its outcome.
+#[derive(Debug, Default, Serialize)]
+struct Call<'a> {
     request_id: Option<Uuid>,
     trace_id: Option<String>,
     operation: Option<&'static str>,
@@ -59,10 +66,25 @@ pub(super) struct Record<'a> {
     target: Target,
     change: Change<'a>,
     decision: Decision<'a>,
+}
+
+/// What came of it, and which gateway says so.
+#[derive(Debug, Serialize)]
+struct End<'a> {
     upstream: Upstream<'a>,
     credential: CredentialUsed,
     event: Event,
     gateway: &'a Gateway,
+}
+
+/// A record that is not written yet: all of its line but time and sequence.
+#[derive(Debug)]
+pub(super) struct Draft {
+    pub(super) kind: Kind,
+    pub(super) request_id: Option<Uuid>,
+    pub(super) line: Vec<u8>,
+    /// Where in the line the call's members are.
+    call: Range<usize>,
 }
 
 #[derive(Debug, Default, Serialize)]
@@ -159,7 +181,7 @@ impl<'a> Record<'a> {
         principal: &'a Principal,
         operation: &'static Operation,
     ) -> Self {
-        Self {
+        let call = Call {
             request_id: Some(context.request_id),
             trace_id: context.trace.map(|trace| trace.id()),
             operation: Some(operation.name),
@@ -175,25 +197,17 @@ impl<'a> Record<'a> {
                 port: Some(context.source.port()),
                 claimed_request_id: context.claimed_request_id.as_deref(),
             },
-            ..Self::of_event(gateway, Event::default()).kind(kind)
-        }
+            ..Call::default()
+        };
+        Self { kind, call, end: End::of_gateway(gateway) }
     }
 
     pub(super) fn of_event(gateway: &'a Gateway, mut event: Event) -> Self {
+        let credential = std::mem::take(&mut event.credential);
         Self {
             kind: Kind::Event,
-            request_id: event.request_id,
-            trace_id: None,
-            operation: None,
-            actor: Actor::default(),
-            source: Source::default(),
-            target: Target::default(),
-            change: Change::default(),
-            decision: Decision::default(),
-            upstream: Upstream::default(),
-            credential: std::mem::take(&mut event.credential),
-            event,
-            gateway,
+            call: Call { request_id: event.request_id, ..Call::default() },
+            end: End { credential, event, ..End::of_gateway(gateway) },
         }
     }
 
@@ -203,41 +217,80 @@ impl<'a> Record<'a> {
     }
 
     pub(super) fn facts(mut self, facts: Facts<'a>) -> Self {
-        self.target =
-            Target { campaign: Some(facts.target.campaign), lead: Some(facts.target.lead) };
-        self.change = Change { assigned: Some(facts.assigned), unassigned: Some(facts.unassigned) };
+        let Facts { target, assigned, unassigned } = facts;
+        self.call.target = Target { campaign: Some(target.campaign), lead: Some(target.lead) };
+        self.call.change = Change { assigned: Some(assigned), unassigned: Some(unassigned) };
         self
     }
 
     pub(super) fn decision(mut self, decision: Decision<'a>) -> Self {
-        self.decision = decision;
-        self
-    }
-
-    pub(super) fn outcome(mut self, outcome: Outcome<'a>) -> Self {
-        self.upstream = Upstream {
-            status: outcome.status,
-            code: outcome.code,
-            attempts: Some(outcome.attempts),
-            duration_us: Some(outcome.duration_us),
-        };
-        self.credential = outcome.credential.map(CredentialUsed::of).unwrap_or_default();
+        self.call.decision = decision;
         self
     }
 
     /// What the journal takes.
     pub(super) fn draft(&self) -> Draft {
-        Draft { kind: self.kind, request_id: self.request_id, line: self.encode() }
+        let mut line = begin(self.kind, 1024);
+        let start = line.len();
+        add_members(&mut line, &self.call);
+        let call = start..line.len();
+        end(&mut line, &self.end);
+        Draft { kind: self.kind, request_id: self.call.request_id, line, call }
     }
+}
 
-    /// The record and its line's end. The journal puts time and sequence behind the brace that
-    /// opens it.
-    fn encode(&self) -> Vec<u8> {
-        let mut line = Vec::with_capacity(1024);
-        // Strings, integers and lists of them: nothing that JSON could not hold.
-        let _ = serde_json::to_writer(&mut line, self);
-        line.push(b'\n');
-        line
+impl Draft {
+    /// The record of what came of this intent, which says of the call what the intent says.
+    pub(super) fn outcome(&self, gateway: &Gateway, outcome: Outcome<'_>) -> Self {
+        let mut line = begin(Kind::Outcome, self.line.len() + 128);
+        let start = line.len();
+        line.extend_from_slice(self.line.get(self.call.clone()).unwrap_or_default());
+        let call = start..line.len();
+        let upstream = Upstream {
+            status: outcome.status,
+            code: outcome.code,
+            attempts: Some(outcome.attempts),
+            duration_us: Some(outcome.duration_us),
+        };
+        let credential = outcome.credential.map(CredentialUsed::of).unwrap_or_default();
+        end(&mut line, &End { upstream, credential, ..End::of_gateway(gateway) });
+        Self { kind: Kind::Outcome, request_id: self.request_id, line, call }
+    }
+}
+
+/// The line's beginning. The journal puts time and sequence behind the brace that opens it.
+fn begin(kind: Kind, capacity: usize) -> Vec<u8> {
+    let mut line = Vec::with_capacity(capacity);
+    line.extend_from_slice(b"{\"kind\":\"");
+    line.extend_from_slice(kind.name().as_bytes());
+    line.push(b'"');
+    line
+}
+
+/// Adds the members of a struct to an object's that has some and is open.
+fn add_members(line: &mut Vec<u8>, members: &impl Serialize) {
+    let start = line.len();
+    // Strings, integers and lists of them: nothing that JSON could not hold.
+    let _ = serde_json::to_writer(&mut *line, members);
+    if let Some(brace) = line.get_mut(start) {
+        *brace = b',';
+    }
+    line.pop();
+}
+
+fn end(line: &mut Vec<u8>, members: &End<'_>) {
+    add_members(line, members);
+    line.extend_from_slice(b"}\n");
+}
+
+impl<'a> End<'a> {
+    fn of_gateway(gateway: &'a Gateway) -> Self {
+        Self {
+            upstream: Upstream::default(),
+            credential: CredentialUsed::default(),
+            event: Event::default(),
+            gateway,
+        }
     }
 }
 

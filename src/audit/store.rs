@@ -32,6 +32,8 @@ pub(super) struct Store {
     checkpoints: AppendFile,
     /// For finding an altered line: no part of the proof, so nothing fails without it.
     leaves: Option<File>,
+    /// The leaves since the last checkpoint, which are of no use before the next.
+    new_leaves: Vec<u8>,
     checkpointed: Option<(u64, String)>,
     /// Held so that no other process writes to the folder.
     _lock: File,
@@ -118,6 +120,7 @@ impl Store {
             segment: AppendFile::open(segment, log.bytes())?,
             checkpoints: AppendFile::open(checkpoints, length)?,
             leaves: begin_leaves(directory, log.segment(), &leaves).ok(),
+            new_leaves: Vec::new(),
             checkpointed,
             signer,
             _lock: lock,
@@ -127,13 +130,13 @@ impl Store {
     }
 
     /// Appends whole records to the open segment, with their leaves.
-    pub(super) fn append(&mut self, lines: &[u8], leaves: &[u8]) -> Result<(), AppendError> {
+    pub(super) fn append(
+        &mut self,
+        lines: &[u8],
+        leaves: impl Iterator<Item = Hash>,
+    ) -> Result<(), AppendError> {
         self.segment.append(lines, self.durability)?;
-        if let Some(mut file) = self.leaves.take()
-            && file.write_all(leaves).is_ok()
-        {
-            self.leaves = Some(file);
-        }
+        leaves.for_each(|leaf| self.new_leaves.extend_from_slice(leaf.as_bytes()));
         Ok(())
     }
 
@@ -143,6 +146,12 @@ impl Store {
             let note = sign(&self.origin, &self.signer, log, self.checkpointed.as_ref());
             self.checkpoints.append(note.as_bytes(), self.durability)?;
             self.checkpointed = Some((log.size(), note));
+            if let Some(mut file) = self.leaves.take()
+                && file.write_all(&self.new_leaves).is_ok()
+            {
+                self.leaves = Some(file);
+            }
+            self.new_leaves.clear();
         }
         Ok(self.newest().unwrap_or_default())
     }

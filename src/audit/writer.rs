@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
-use uuid::Uuid;
 
 use super::append::AppendError;
 use super::archive::{Compressor, Expired};
@@ -16,7 +15,7 @@ use super::folder::segment_name;
 use super::line::{self, Head, Time};
 use super::log::Log;
 use super::mirror::Mirror;
-use super::record::{Event, Gateway, Kind, Record};
+use super::record::{Draft, Event, Gateway, Record};
 use super::store::{Known, Place, Store};
 use super::tree::Hash;
 use crate::config::{self, Retention};
@@ -31,14 +30,6 @@ const PAUSE_FACTOR: u32 = 10;
 /// The most records that are kept while nothing can be written. Since nothing is forwarded then,
 /// they are the outcomes of what was in flight, and a few events.
 const MOST_OWED: usize = 16 << 10;
-
-/// A record that is not written yet: all of its line but time and sequence.
-#[derive(Debug)]
-pub(super) struct Draft {
-    pub(super) kind: Kind,
-    pub(super) request_id: Option<Uuid>,
-    pub(super) line: Vec<u8>,
-}
 
 /// Which record it became.
 #[derive(Debug, Clone, Copy)]
@@ -266,7 +257,7 @@ impl Writer {
         };
         let mut buffer = mem::take(&mut self.buffer);
         buffer.clear();
-        let mut entries = Vec::new();
+        let mut entries = Vec::with_capacity(records.size_hint().0);
         for (draft, sequence) in records.clone().zip(log.size() + 1..) {
             let start = buffer.len();
             line::begin(&mut buffer, time, sequence);
@@ -275,9 +266,8 @@ impl Writer {
             let leaf = Hash::of_leaf(line.strip_suffix(b"\n").unwrap_or(line));
             entries.push((Entry { sequence, leaf }, line.len()));
         }
-        let leaves: Vec<u8> =
-            entries.iter().flat_map(|(entry, _)| entry.leaf.as_bytes()).copied().collect();
-        let appended = if buffer.is_empty() { Ok(()) } else { store.append(&buffer, &leaves) };
+        let leaves = entries.iter().map(|(entry, _)| entry.leaf);
+        let appended = if buffer.is_empty() { Ok(()) } else { store.append(&buffer, leaves) };
         if appended.is_ok() {
             if let Some(mirror) = self.mirror.as_ref().filter(|_| !buffer.is_empty()) {
                 mirror.give(&buffer);
