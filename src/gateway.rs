@@ -133,20 +133,18 @@ impl Gateway {
                 return Err(Problem::from(&refusal));
             }
         };
-        let permitted = match self.decide(&principal, operation, request).await {
-            Ok(permitted) => permitted,
-            Err(Refused { problem, change }) => {
-                seen.decision = if problem.code.is_denial() { "deny" } else { "none" };
-                let facts = change.as_deref().map(Change::facts);
-                let (code, reason) = (problem.code.as_str(), &problem.message);
-                let denied = self.audit.denied(context, &principal, operation, facts, code, reason);
-                seen.receipt = Some(denied.await?);
-                return Err(problem);
-            }
+        let decided = self.decide(&principal, operation, request).await;
+        seen.decision = match &decided {
+            Ok(_) => "allow",
+            Err(Refused { problem, .. }) if problem.code.is_denial() => "deny",
+            Err(_) => "none",
         };
-        seen.decision = "allow";
         // On a task of its own: it comes to its end even if the client hangs up.
-        let work = tokio::spawn(self.carry_out(context.clone(), permitted, slot));
+        let context = context.clone();
+        let work = match decided {
+            Ok(permitted) => tokio::spawn(self.carry_out(context, permitted, slot)),
+            Err(refused) => tokio::spawn(self.deny(context, principal, operation, refused, slot)),
+        };
         let done = work.await;
         let (result, receipt) =
             done.map_err(|_| Problem::new(Code::Internal, "an internal error"))??;
@@ -178,6 +176,23 @@ impl Gateway {
             Err(denied) => denied,
         };
         Err(Refused { problem: Problem::from(&*denied), change: Some(denied.change) })
+    }
+
+    /// Records that an authenticated caller was refused. Holds its slot to the end.
+    async fn deny(
+        self: Arc<Self>,
+        context: Context,
+        principal: Principal,
+        operation: &'static Operation,
+        refused: Refused,
+        _slot: Slot,
+    ) -> Result<(Result<Answer, Problem>, Receipt), Problem> {
+        let Refused { problem, change } = refused;
+        let facts = change.as_deref().map(Change::facts);
+        let (code, reason) = (problem.code.as_str(), &problem.message);
+        let denied = self.audit.denied(&context, &principal, operation, facts, code, reason);
+        let receipt = denied.await?;
+        Ok((Err(problem), receipt))
     }
 
     /// Record, credential, forward, record. Holds its slot to the end.

@@ -69,6 +69,8 @@ impl Copy {
         for (name, bytes) in files {
             fs::write(folder.path().join(name), bytes).unwrap();
         }
+        // What the gateway says at its end.
+        fs::write(folder.path().join("lock"), "stopped\n").unwrap();
         Self { folder }
     }
 

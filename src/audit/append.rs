@@ -1,11 +1,12 @@
 //! A file that is only appended to, and that is known again: whether it is still the one that its
 //! name says, and as long as it was left.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use super::folder;
 use crate::config::Durability;
 
 /// A file that is only appended to.
@@ -42,7 +43,9 @@ impl From<AppendError> for io::Error {
 impl AppendFile {
     /// Opens a file that has this length, or makes an empty one.
     pub(super) fn open(path: PathBuf, length: u64) -> io::Result<Self> {
-        let file = OpenOptions::new().create(true).append(true).mode(0o600).open(&path)?;
+        let mut options = OpenOptions::new();
+        options.create(true).append(true).mode(0o600).custom_flags(folder::DO_NOT_WAIT);
+        let file = folder::regular(options.open(&path)?)?;
         let metadata = file.metadata()?;
         if metadata.len() != length {
             let (name, found) = (path.display(), metadata.len());
@@ -77,18 +80,26 @@ impl AppendFile {
         self.is_in_place().map_err(AppendError::Lost)
     }
 
-    fn is_in_place(&self) -> io::Result<()> {
-        let name = || self.path.file_name().unwrap_or_default().display();
-        let gone = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", name()));
-        let metadata = fs::metadata(&self.path).map_err(gone)?;
-        if (metadata.dev(), metadata.ino()) != self.identity {
-            return Err(io::Error::other(format!("{} was replaced by another file", name())));
-        }
+    /// Whether it is still the file that its name says, and as long as it was left.
+    pub(super) fn is_in_place(&self) -> io::Result<()> {
+        let metadata = is_same(&self.path, self.identity)?;
         if metadata.len() != self.length {
-            return Err(io::Error::other(format!("{} was changed by somebody else", name())));
+            let name = self.path.file_name().unwrap_or_default().display();
+            return Err(io::Error::other(format!("{name} was changed by somebody else")));
         }
         Ok(())
     }
+}
+
+/// Whether a file is still the one that its name says.
+pub(super) fn is_same(path: &Path, identity: (u64, u64)) -> io::Result<Metadata> {
+    let name = path.file_name().unwrap_or_default().display();
+    let gone = |error: io::Error| io::Error::new(error.kind(), format!("{name}: {error}"));
+    let metadata = fs::metadata(path).map_err(gone)?;
+    if (metadata.dev(), metadata.ino()) != identity {
+        return Err(io::Error::other(format!("{name} was replaced by another file")));
+    }
+    Ok(metadata)
 }
 
 /// What is behind a file's good part is moved to a file of its own, whose path is returned.

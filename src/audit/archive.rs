@@ -1,20 +1,26 @@
 //! What is done with closed segments: compressed, and deleted when their time is over.
 //!
 //! Both begin when a segment's checkpoint and its line in the manifest are on disk. A deletion is
-//! on record, under a checkpoint, before the first file goes; the manifest keeps the tree's edge
-//! after each segment, so what is left still verifies.
+//! on record, under a checkpoint, before the first file goes, with a hash of what the manifest says
+//! of what goes; that keeps the tree's edge after each segment, so what is left still verifies.
 
-use std::fs::{self, File};
+use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
 use super::append::sync_folder;
 use super::folder::{self, SegmentFile};
-use super::log::{Closed, manifest};
+use super::log::{Closed, hash_of_lines, manifest};
+use super::tree::Hash;
 use crate::config::Retention;
+
+/// Whoever puts a compressed file in a segment's place, or deletes both, holds this meanwhile, so
+/// that what was deleted does not come back.
+pub(super) type Replacing = Arc<Mutex<()>>;
 
 /// The segments whose time is over: all records up to one.
 #[derive(Debug)]
@@ -23,6 +29,8 @@ pub(super) struct Expired {
     pub(super) last: u64,
     segments: Vec<SegmentFile>,
     reason: &'static str,
+    /// Of the manifest's lines up to the last of them.
+    lines: Hash,
 }
 
 impl Expired {
@@ -41,7 +49,8 @@ impl Expired {
         let mut total: u64 = segments.iter().map(with_the_rest).sum();
         let oldest = retention.age.and_then(|age| SystemTime::now().checked_sub(age));
         let oldest = oldest.map(|oldest| humantime::format_rfc3339_micros(oldest).to_string());
-        let mut expired = Self { last: 0, segments: Vec::new(), reason: "" };
+        let none = Hash::of_bytes(&[]);
+        let mut expired = Self { last: 0, segments: Vec::new(), reason: "", lines: none };
         for segment in segments {
             let is_its = |closed: &&Closed| closed.first == segment.first;
             let Some(closed) = closed.iter().find(is_its) else { break };
@@ -58,18 +67,20 @@ impl Expired {
             expired.last = closed.last;
             expired.segments.push(segment);
         }
+        expired.lines = hash_of_lines(closed.iter().filter(|it| it.last <= expired.last));
         Ok((!expired.segments.is_empty()).then_some(expired))
     }
 
     /// What the record of it says.
     pub(super) fn detail(&self) -> String {
         let (number, last, reason) = (self.segments.len(), self.last, self.reason);
-        let first = self.segments.first().map_or(0, |segment| segment.first);
-        format!("records {first} to {last} in {number} segments, by {reason}")
+        let (first, lines) = (self.segments.first().map_or(0, |it| it.first), self.lines);
+        format!("records {first} to {last} in {number} segments, by {reason}; manifest {lines}")
     }
 
     /// Deletes them, the oldest first.
-    pub(super) fn delete(&self, directory: &Path) -> io::Result<()> {
+    pub(super) fn delete(&self, directory: &Path, replacing: &Replacing) -> io::Result<()> {
+        let _held = replacing.lock().unwrap_or_else(PoisonError::into_inner);
         for segment in &self.segments {
             let plain = folder::segment(directory, segment.first);
             let files = [
@@ -77,6 +88,7 @@ impl Expired {
                 plain,
                 folder::checkpoints(directory, segment.first),
                 folder::leaves(directory, segment.first),
+                unfinished(directory, segment.first),
             ];
             for file in &files {
                 match fs::remove_file(file) {
@@ -93,12 +105,13 @@ impl Expired {
 #[derive(Debug, Clone)]
 pub(super) struct Compressor {
     directory: PathBuf,
+    replacing: Replacing,
     is_running: Arc<AtomicBool>,
 }
 
 impl Compressor {
-    pub(super) fn new(directory: PathBuf) -> Self {
-        Self { directory, is_running: Arc::default() }
+    pub(super) fn new(directory: PathBuf, replacing: Replacing) -> Self {
+        Self { directory, replacing, is_running: Arc::default() }
     }
 
     /// Compresses what there is to compress, soon.
@@ -109,7 +122,7 @@ impl Compressor {
         let this = self.clone();
         let work = move || {
             if let Err(error) = this.compress_closed() {
-                tracing::warn!(%error, "a closed segment of the audit trail can't be compressed");
+                tracing::warn!(%error, "the audit trail's closed segments can't be compressed");
             }
             this.is_running.store(false, Ordering::Release);
         };
@@ -123,30 +136,45 @@ impl Compressor {
         let (closed, _) = manifest(&self.directory)?;
         let last = closed.last().map_or(0, |closed| closed.last);
         for segment in folder::segments(&self.directory)? {
-            if segment.first <= last && !segment.is_compressed {
-                compress(&self.directory, &segment)?;
+            if segment.first <= last
+                && !segment.is_compressed
+                && let Err(error) = compress(&self.directory, &segment, &self.replacing)
+            {
+                // The others can be, perhaps.
+                let segment = folder::segment_name(segment.first);
+                tracing::warn!(segment, %error, "can't be compressed");
             }
         }
         Ok(())
     }
 }
 
+fn unfinished(directory: &Path, first: u64) -> PathBuf {
+    folder::compressed(directory, first).with_extension("zst.new")
+}
+
 /// Puts a compressed file in a segment's place, once that has been read back and is the same.
-fn compress(directory: &Path, segment: &SegmentFile) -> io::Result<()> {
+fn compress(directory: &Path, segment: &SegmentFile, replacing: &Replacing) -> io::Result<()> {
     /// zstd's own default.
     const LEVEL: i32 = 3;
     let compressed = folder::compressed(directory, segment.first);
-    let unfinished = compressed.with_extension("zst.new");
-    let mut source = File::open(&segment.path)?;
-    let mut encoder = zstd::Encoder::new(File::create(&unfinished)?, LEVEL)?;
+    let unfinished = unfinished(directory, segment.first);
+    let mut source = folder::open(&segment.path)?;
+    let mut options = OpenOptions::new();
+    options.create(true).write(true).truncate(true).mode(0o600).custom_flags(folder::DO_NOT_WAIT);
+    let mut encoder = zstd::Encoder::new(folder::regular(options.open(&unfinished)?)?, LEVEL)?;
     encoder.include_checksum(true)?;
     io::copy(&mut source, &mut encoder)?;
     let mut file = encoder.finish()?;
     file.flush()?;
     file.sync_all()?;
-    let decoder = zstd::Decoder::new(File::open(&unfinished)?)?;
-    if !is_same(File::open(&segment.path)?, decoder)? {
+    let decoder = zstd::Decoder::new(folder::open(&unfinished)?)?;
+    if !is_same(folder::open(&segment.path)?, decoder)? {
         return Err(io::Error::other(format!("{} read back otherwise", unfinished.display())));
+    }
+    let _held = replacing.lock().unwrap_or_else(PoisonError::into_inner);
+    if !segment.path.exists() {
+        return fs::remove_file(&unfinished);
     }
     fs::rename(&unfinished, &compressed)?;
     sync_folder(directory)?;

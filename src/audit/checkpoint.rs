@@ -3,10 +3,15 @@
 //! One extension line says after which size the one before was made, so that none can be taken out
 //! of their row unnoticed, and none put in.
 
+use std::time::Duration;
+
 use super::note::{Keys, Note, NoteError, Signer};
 use super::tree::Hash;
 
 const PREVIOUS: &str = "previous-size ";
+
+/// Longer than this no record is without a checkpoint while the gateway runs.
+pub(super) const UNSIGNED: Duration = Duration::from_secs(10);
 
 /// What the head of the tree was.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,8 +40,8 @@ impl Checkpoint {
     ///
     /// When it is not one, or is no checkpoint of this program's.
     pub fn verify(note: &str, keys: &Keys) -> Result<Self, NoteError> {
-        let text = Note::parse(note)?.verify(keys)?;
-        Self::parse(text).ok_or(NoteError::Malformed)
+        let (text, name) = Note::parse(note)?.verify(keys)?;
+        Self::parse(text).filter(|it| it.origin == name).ok_or(NoteError::Malformed)
     }
 
     fn parse(text: &str) -> Option<Self> {
@@ -55,15 +60,18 @@ fn number(text: &str) -> Option<u64> {
     (number.to_string() == text).then_some(number)
 }
 
-/// The notes in a file of them, one after the other, each with one signature. What is no note is
-/// one that can't be read.
-pub(super) fn notes(text: &str) -> impl Iterator<Item = &str> {
-    let mut rest = text;
-    std::iter::from_fn(move || {
-        let signature = rest.find("\n\n").map_or(rest.len(), |end| end + 2);
-        let end = rest.get(signature..)?.find('\n').map_or(rest.len(), |end| signature + end + 1);
-        let (note, after) = rest.split_at_checked(end).filter(|(note, _)| !note.is_empty())?;
-        rest = after;
-        Some(note)
-    })
+/// The notes in a file of them, one after the other, each with one signature, and how many of its
+/// bytes they are: fewer than all when the last one is torn.
+pub(super) fn notes(bytes: &[u8]) -> (Vec<&[u8]>, usize) {
+    let (mut notes, mut start) = (Vec::new(), 0);
+    while let Some(rest) = bytes.get(start..)
+        && let Some(text) = memchr::memmem::find(rest, b"\n\n")
+        && let Some(signature) = rest.get(text + 2..)
+        && let Some(end) = memchr::memchr(b'\n', signature)
+    {
+        let length = text + 2 + end + 1;
+        notes.extend(rest.get(..length));
+        start += length;
+    }
+    (notes, start)
 }

@@ -10,9 +10,12 @@
 //! lock                                     held by the one process that writes
 //! ```
 
-use std::fs;
-use std::io;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use rustix::fs::OFlags;
 
 /// The signed heads' public keys.
 pub const KEYS: &str = "keys.pub";
@@ -52,6 +55,7 @@ pub fn segments(directory: &Path) -> io::Result<Vec<SegmentFile>> {
             None => (stem.strip_suffix(PLAIN).unwrap_or_default(), false),
         };
         if number.len() == 20
+            && number.bytes().all(|byte| byte.is_ascii_digit())
             && let Ok(first) = number.parse()
         {
             segments.push(SegmentFile { first, path, is_compressed });
@@ -62,10 +66,49 @@ pub fn segments(directory: &Path) -> io::Result<Vec<SegmentFile>> {
     Ok(segments)
 }
 
+/// Opens a file of a trail to read it. What is no regular file is none of a trail: a pipe in its
+/// place would have no end.
+///
+/// # Errors
+///
+/// When it can't be opened, or is something else.
+pub fn open(path: &Path) -> io::Result<File> {
+    regular(OpenOptions::new().read(true).custom_flags(DO_NOT_WAIT).open(path)?)
+}
+
+/// For whoever opens something that may be a pipe.
+#[expect(clippy::cast_possible_wrap, reason = "the C library takes flags as a signed number")]
+pub(super) const DO_NOT_WAIT: i32 = OFlags::NONBLOCK.bits() as i32;
+
+pub(super) fn regular(file: File) -> io::Result<File> {
+    if file.metadata()?.is_file() {
+        Ok(file)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidData, "it is not a regular file"))
+    }
+}
+
+/// All of a file of a trail.
+///
+/// # Errors
+///
+/// As [`open`], or when it can't be read.
+pub fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    open(path)?.read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
 /// The name of the segment that begins with this record.
 #[must_use]
 pub fn segment_name(first: u64) -> String {
     format!("{PREFIX}{first:020}{PLAIN}")
+}
+
+/// Whether the segment that begins with this record is there, compressed or not. A compressed one
+/// is put there before the other goes, so this order misses none.
+pub(super) fn is_there(directory: &Path, first: u64) -> bool {
+    segment(directory, first).exists() || compressed(directory, first).exists()
 }
 
 pub(super) fn segment(directory: &Path, first: u64) -> PathBuf {

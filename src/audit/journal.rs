@@ -1,12 +1,16 @@
 //! The way to the durable writer: a queue, and one thread behind it that owns the folder.
 //!
+//! The queue has no bound of its own, and needs none: whoever waits for a record holds one of the
+//! places in flight, and events that nobody waits for are counted. So an outcome always finds room.
+//!
 //! Group commit: whatever waits in the queue is written and synced together, at once. While one
 //! flush runs the next ones gather, so many callers share a flush and a single one never waits for
 //! a timer. When writing fails, whoever waits is told; the writer then tries again by itself, so
 //! that service resumes without a hand.
 
 use std::io;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
@@ -19,11 +23,15 @@ use crate::telemetry::Metrics;
 
 /// The most records of one flush.
 const LARGEST_BATCH: usize = 1024;
+/// The most events that wait to be written. They are few, save when nothing can be written.
+const MOST_EVENTS: usize = 1024;
 
 /// The way to the writer.
 #[derive(Debug)]
 pub(super) struct Journal {
-    queue: SyncSender<Message>,
+    queue: Sender<Message>,
+    /// How many events are in the queue.
+    events: Arc<AtomicUsize>,
     seen: Arc<Seen>,
     writer: Mutex<Option<JoinHandle<()>>>,
     metrics: Arc<Metrics>,
@@ -47,7 +55,8 @@ pub enum OpenError {
 
 enum Message {
     Write(Draft, Option<Waiting>),
-    Close,
+    /// The last record of all.
+    Close(Draft),
 }
 
 type Waiting = oneshot::Sender<Result<Written, Unavailable>>;
@@ -60,7 +69,6 @@ impl Journal {
         settings: &config::Audit,
         gateway: Gateway,
         origin: &str,
-        most: usize,
         metrics: Arc<Metrics>,
     ) -> Result<Self, OpenError> {
         let seen = Arc::new(Seen::default());
@@ -76,11 +84,13 @@ impl Journal {
             }
             Ok(()) => {}
         }
-        let (queue, messages) = sync_channel(most);
+        let (queue, messages) = channel();
+        let events = Arc::new(AtomicUsize::new(0));
         let (thread, counted) = (std::thread::Builder::new(), Arc::clone(&metrics));
-        let run = move || run(writer, &messages, &counted);
+        let taken = Arc::clone(&events);
+        let run = move || run(writer, &messages, &taken, &counted);
         let handle = thread.name("audit".to_owned()).spawn(run).map_err(OpenError::Thread)?;
-        Ok(Self { queue, seen, writer: Mutex::new(Some(handle)), metrics })
+        Ok(Self { queue, events, seen, writer: Mutex::new(Some(handle)), metrics })
     }
 
     pub(super) fn failure(&self) -> Option<Arc<String>> {
@@ -98,29 +108,29 @@ impl Journal {
         waiting.await.unwrap_or_else(|_| Err(gone()))
     }
 
-    /// Writes a record, soon.
+    /// Writes a record that nobody waits for, soon.
     pub(super) fn leave(&self, draft: Draft) {
-        if self.push(Message::Write(draft, None)).is_err() {
+        let is_room = self.events.fetch_add(1, Ordering::Relaxed) < MOST_EVENTS;
+        if !is_room || self.push(Message::Write(draft, None)).is_err() {
+            self.events.fetch_sub(1, Ordering::Relaxed);
             self.metrics.audit_failures.inc();
+            tracing::error!("an audit event is lost: too many wait to be written");
         }
     }
 
     fn push(&self, message: Message) -> Result<(), Unavailable> {
         self.metrics.audit_queue_depth.inc();
-        self.queue.try_send(message).map_err(|_| {
+        self.queue.send(message).map_err(|_| {
             self.metrics.audit_queue_depth.dec();
-            Unavailable(Arc::new("its queue is full".to_owned()))
+            gone()
         })
     }
 
-    /// Writes what is in the queue and ends the writer.
-    pub(super) async fn close(&self) {
+    /// Writes what is in the queue and this record as the last, and ends the writer.
+    pub(super) async fn close(&self, last: Draft) {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let queue = self.queue.clone();
-        let joined = tokio::task::spawn_blocking(move || {
-            let _ = queue.send(Message::Close);
-            writer.map(JoinHandle::join)
-        });
+        let _ = self.push(Message::Close(last));
+        let joined = tokio::task::spawn_blocking(move || writer.map(JoinHandle::join));
         if !matches!(joined.await, Ok(Some(Ok(())))) {
             tracing::error!("the audit trail's writer did not end as it should");
         }
@@ -131,7 +141,7 @@ fn gone() -> Unavailable {
     Unavailable(Arc::new("its writer has ended".to_owned()))
 }
 
-fn run(mut writer: Writer, messages: &Receiver<Message>, metrics: &Metrics) {
+fn run(mut writer: Writer, messages: &Receiver<Message>, events: &AtomicUsize, metrics: &Metrics) {
     let (mut batch, mut waiting) = (Vec::new(), Vec::new());
     let mut is_open = true;
     while is_open {
@@ -148,12 +158,20 @@ fn run(mut writer: Writer, messages: &Receiver<Message>, metrics: &Metrics) {
             metrics.audit_queue_depth.dec();
             match message {
                 Message::Write(draft, done) => {
+                    if done.is_none() {
+                        events.fetch_sub(1, Ordering::Relaxed);
+                    }
                     batch.push(draft);
                     waiting.push(done);
                 }
-                Message::Close => is_open = false,
+                Message::Close(last) => {
+                    batch.push(last);
+                    waiting.push(None);
+                    is_open = false;
+                }
             }
-            next = if batch.len() < LARGEST_BATCH { messages.try_recv().ok() } else { None };
+            let is_room = is_open && batch.len() < LARGEST_BATCH;
+            next = if is_room { messages.try_recv().ok() } else { None };
         }
         match writer.commit(&batch) {
             Ok(entries) => {

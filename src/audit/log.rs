@@ -2,13 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::{fmt, fs, io};
+use std::{fmt, io};
 
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::checkpoint::Checkpoint;
 use super::folder::{self, segment_name};
 use super::line::{Head, Time};
+use super::note::Keys;
 use super::record::Kind;
 use super::tree::{Edge, Hash};
 
@@ -62,16 +64,6 @@ impl Log {
     #[must_use]
     pub fn empty() -> Self {
         Self { edge: Edge::default(), pending: BTreeSet::new(), segment: Extent::new(1) }
-    }
-
-    /// The log after a closed segment; nothing where its line contradicts itself.
-    #[must_use]
-    pub fn after(closed: &Closed) -> Option<Self> {
-        Some(Self {
-            edge: Edge::of_parts(closed.last, closed.edge.clone())?,
-            pending: closed.pending.iter().copied().collect(),
-            segment: Extent::new(closed.last + 1),
-        })
     }
 
     /// The tree's right edge; its size is the last record's sequence.
@@ -166,6 +158,27 @@ impl Extent {
 }
 
 impl Closed {
+    /// The log after this segment and the checkpoint that proves it: the line's own, as far as a
+    /// trusted key has signed it and it says of the tree what the line says.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the line.
+    pub fn proved(&self, keys: &Keys) -> Result<(Log, Checkpoint), String> {
+        let checkpoint = Checkpoint::verify(&self.checkpoint, keys)
+            .map_err(|error| format!("its checkpoint {error}"))?;
+        let edge = Edge::of_parts(self.last, self.edge.clone()).filter(|edge| {
+            let root = edge.root();
+            self.root == root && (checkpoint.size, checkpoint.root) == (self.last, root)
+        });
+        let log = Log {
+            edge: edge.ok_or("is not what its checkpoint says")?,
+            pending: self.pending.iter().copied().collect(),
+            segment: Extent::new(self.last.saturating_add(1)),
+        };
+        Ok((log, checkpoint))
+    }
+
     /// Its line.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
@@ -178,25 +191,45 @@ impl Closed {
 }
 
 /// The lines of a manifest, and how many of its bytes they are: fewer than all when its last line
-/// is torn. No file is an empty manifest.
+/// is torn. No file is an empty manifest. Each line is as this program writes it, to the byte, and
+/// its records come after those of the line before.
 ///
 /// # Errors
 ///
 /// When it can't be read, or a whole line is not one of a manifest.
 pub fn manifest(directory: &Path) -> io::Result<(Vec<Closed>, u64)> {
-    let text = match fs::read(directory.join(folder::MANIFEST)) {
+    let text = match folder::read(&directory.join(folder::MANIFEST)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         result => result?,
     };
-    let (mut closed, mut length) = (Vec::new(), 0);
+    let (mut all, mut length, mut next) = (Vec::new(), 0, 1);
     for (index, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
-        let Some(line) = line.strip_suffix(b"\n") else { break };
-        let decoded = serde_json::from_slice(line).map_err(|error| {
+        if !line.ends_with(b"\n") {
+            break;
+        }
+        let fault = |what: &str| {
             let place = format!("{} line {}", folder::MANIFEST, index + 1);
-            io::Error::new(io::ErrorKind::InvalidData, format!("{place}: {error}"))
-        })?;
-        closed.push(decoded);
-        length += line.len() as u64 + 1;
+            io::Error::new(io::ErrorKind::InvalidData, format!("{place} {what}"))
+        };
+        let closed: Closed =
+            serde_json::from_slice(line).map_err(|error| fault(&format!("is none: {error}")))?;
+        if closed.first != next {
+            return Err(fault(&format!("begins with record {} and not {next}", closed.first)));
+        }
+        let is_its = closed.first <= closed.last && closed.segment == segment_name(closed.first);
+        if !is_its || closed.encode() != line {
+            return Err(fault("is not what a gateway writes"));
+        }
+        next = closed.last.checked_add(1).ok_or_else(|| fault("has no end"))?;
+        length += line.len() as u64;
+        all.push(closed);
     }
-    Ok((closed, length))
+    Ok((all, length))
+}
+
+/// A hash over the lines of a manifest.
+#[must_use]
+pub fn hash_of_lines<'a>(lines: impl Iterator<Item = &'a Closed>) -> Hash {
+    let text: Vec<u8> = lines.flat_map(Closed::encode).collect();
+    Hash::of_bytes(&text)
 }

@@ -160,16 +160,12 @@ impl Audit {
     ///
     /// When another process writes to it. Whatever else is wrong with the folder shows in
     /// [`Audit::failure`], and is tried again.
-    pub fn open(
-        settings: &config::Audit,
-        most: usize,
-        metrics: &Arc<Metrics>,
-    ) -> Result<Arc<Self>, OpenError> {
+    pub fn open(settings: &config::Audit, metrics: &Arc<Metrics>) -> Result<Arc<Self>, OpenError> {
         let gateway =
             Gateway { instance: settings.instance.clone(), version: env!("CARGO_PKG_VERSION") };
         let origin = format!("cms-gateway/{}", settings.instance);
         let counted = Arc::clone(metrics);
-        let journal = Journal::open(settings, gateway.clone(), &origin, most, counted)?;
+        let journal = Journal::open(settings, gateway.clone(), &origin, counted)?;
         let anonymous = Refusal::ALL.iter().map(|reason| (*reason, AtomicU64::new(0))).collect();
         let audit = {
             let directory = settings.directory.clone();
@@ -291,6 +287,9 @@ impl Audit {
 
     /// Records the refusals that were counted since the last time.
     pub fn record_anonymous(&self) {
+        if self.failure().is_some() {
+            return;
+        }
         for (refusal, count) in &self.anonymous {
             let count = count.swap(0, Ordering::Relaxed);
             if count > 0 {
@@ -305,11 +304,9 @@ impl Audit {
         }
     }
 
-    /// Records the stop, writes out what is left and ends.
+    /// Writes out what is left, records the stop as the last and ends.
     pub async fn close(&self) {
         self.record_anonymous();
-        let stop = Record::of_event(&self.gateway, Event::new("stop"));
-        let _ = self.journal.append(stop.draft()).await;
-        self.journal.close().await;
+        self.journal.close(Record::of_event(&self.gateway, Event::new("stop")).draft()).await;
     }
 }

@@ -244,14 +244,14 @@ impl<'a> Note<'a> {
         }
     }
 
-    /// Its text, once one of its signatures is by a trusted key. Those of unknown keys are as if
-    /// they were not there.
+    /// Its text, once one of its signatures is by a trusted key, and under which name. Those of
+    /// unknown keys are as if they were not there.
     ///
     /// # Errors
     ///
     /// When none is by a trusted key, or one that should be is not.
-    pub fn verify(&self, keys: &Keys) -> Result<&'a str, NoteError> {
-        let mut is_signed = false;
+    pub fn verify(&self, keys: &Keys) -> Result<(&'a str, &'a str), NoteError> {
+        let mut signed_by = None;
         for signature in &self.signatures {
             for (name, key) in &keys.0 {
                 let is_named = name.as_ref().is_none_or(|name| name == signature.name);
@@ -261,10 +261,10 @@ impl<'a> Note<'a> {
                 UnparsedPublicKey::new(&ED25519, key)
                     .verify(self.text.as_bytes(), &signature.bytes)
                     .map_err(|_| NoteError::Forged)?;
-                is_signed = true;
+                signed_by = Some(signature.name);
             }
         }
-        if is_signed { Ok(self.text) } else { Err(NoteError::Unsigned) }
+        signed_by.map(|name| (self.text, name)).ok_or(NoteError::Unsigned)
     }
 }
 
@@ -296,13 +296,13 @@ mod tests {
     fn the_published_example_is_accepted_and_nothing_but_it() {
         let keys = Keys::parse(KEY).unwrap();
         let note = format!("{TEXT}\n{SIGNATURE}");
-        assert_eq!(Note::parse(&note).unwrap().verify(&keys), Ok(TEXT));
+        assert_eq!(Note::parse(&note).unwrap().verify(&keys), Ok((TEXT, "PeterNeumann")));
         let altered = note.replace("answer", "Answer");
         assert_eq!(Note::parse(&altered).unwrap().verify(&keys), Err(NoteError::Forged));
         let other = note.replace("x08go", "y08go");
         assert_eq!(Note::parse(&other).unwrap().verify(&keys), Err(NoteError::Unsigned));
         let twice = format!("{note}\u{2014} Someone AAAAAAAA\n");
-        assert_eq!(Note::parse(&twice).unwrap().verify(&keys), Ok(TEXT));
+        assert_eq!(Note::parse(&twice).unwrap().verify(&keys), Ok((TEXT, "PeterNeumann")));
         for malformed in ["", "\n", TEXT, &note[1..note.len() - 1], &note.replace("\u{2014}", "-")]
         {
             assert_eq!(Note::parse(malformed), Err(NoteError::Malformed), "{malformed}");
@@ -325,6 +325,9 @@ mod tests {
         let (good, unknown) = theirs.verify(&VerifierList::new(vec![Box::new(verifier)])).unwrap();
         assert_eq!((good.len(), unknown.len()), (1, 0));
         let keys = Keys::parse(&signer.public().to_string()).unwrap();
-        assert_eq!(Note::parse(&note).unwrap().verify(&keys), Ok("one\ntwo\n"));
+        assert_eq!(
+            Note::parse(&note).unwrap().verify(&keys),
+            Ok(("one\ntwo\n", "example.com/log"))
+        );
     }
 }

@@ -133,7 +133,7 @@ struct Upstream<'a> {
     duration_us: Option<u64>,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
 struct CredentialUsed {
     source: Option<&'static str>,
     version: Option<String>,
@@ -155,7 +155,7 @@ pub struct Outcome<'a> {
 }
 
 /// Something that concerns the gateway itself.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Event {
     name: Option<&'static str>,
     detail: Option<String>,

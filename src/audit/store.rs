@@ -4,22 +4,28 @@
 //! checkpoint and, when this process wrote before, against what it knows it wrote. So whatever
 //! happened to the folder, what goes on is the same log, or it is said that it is not.
 
+pub(super) mod opening;
+mod watch;
+
+use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use serde::de::IgnoredAny;
-
-use super::append::{AppendError, AppendFile, set_aside, sync_folder};
-use super::checkpoint::{Checkpoint, notes};
-use super::folder::{self, SegmentFile};
-use super::line::Head;
-use super::log::{Log, manifest};
+use self::opening::Opening;
+use self::watch::Watch;
+use super::append::{AppendError, AppendFile, sync_folder};
+use super::checkpoint::Checkpoint;
+use super::folder;
+use super::log::Log;
 use super::note::{Keys, Signer};
 use super::record::Event;
 use super::tree::Hash;
 use crate::config::Durability;
+
+/// What the lock's file says once the writer has signed everything and ended.
+pub(super) const STOPPED: &str = "stopped\n";
 
 /// The files that are being written.
 #[derive(Debug)]
@@ -35,8 +41,9 @@ pub(super) struct Store {
     /// The leaves since the last checkpoint, which are of no use before the next.
     new_leaves: Vec<u8>,
     checkpointed: Option<(u64, String)>,
+    watch: Watch,
     /// Held so that no other process writes to the folder.
-    _lock: File,
+    lock: File,
 }
 
 /// Where a trail is and who writes it.
@@ -53,6 +60,10 @@ pub(super) struct Place {
 pub(super) struct Known<'a> {
     /// The log up to the last record that was promised.
     pub(super) log: &'a Log,
+    /// The newest checkpoint.
+    pub(super) checkpointed: Option<&'a (u64, String)>,
+    /// The first records of the closed segments that were there.
+    pub(super) closed: &'a BTreeSet<u64>,
     /// Whether the segment is not to be written again, since a sync of it failed.
     pub(super) is_unsynced: bool,
     /// What went wrong.
@@ -70,14 +81,15 @@ impl Store {
         // A folder that vanishes later is not made again: what was in it would be forgotten.
         if known.is_none() && !directory.exists() {
             DirBuilder::new().mode(0o700).create(directory)?;
+            let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
+            sync_folder(parent.unwrap_or(Path::new(".")))?;
         }
         let lock = lock(directory)?;
         let signer = Signer::load_or_make(&place.signing_key, &place.origin)
             .map_err(|error| io::Error::other(format!("audit.signing_key: {error}")))?;
         let keys = publish_key(directory, &signer, events)?;
-        let mut opening =
-            Opening { place, signer: &signer, keys: &keys, checkpointed: None, leaves: Vec::new() };
-        let read = opening.read(known.map(|known| known.log), events);
+        let mut opening = Opening::new(place, &signer, &keys);
+        let read = opening.read(known, events);
         let (mut log, was_lost) = match (read, known) {
             (Ok(log), None) => (log, false),
             (Err(error), None) => return Err(error),
@@ -89,26 +101,34 @@ impl Store {
                     Ok(log) => format!("it ends at record {}", log.size()),
                     Err(error) => error.to_string(),
                 };
-                events.push(Event::new("segment_lost").detail(format!(
-                    "{}: records up to {} are not there as they were written: {}; {found}",
-                    folder::segment_name(known.log.segment()),
-                    known.log.size(),
-                    known.reason,
-                )));
                 let mut log = known.log.clone();
+                let (name, size) = (folder::segment_name(log.segment()), log.size());
+                opening.checkpointed = known.checkpointed.cloned();
+                prepare(directory, size + 1)?;
                 let closing = opening.sign(&log);
-                opening.checkpointed = Some((log.size(), closing.clone()));
+                opening.checkpointed = Some((size, closing.clone()));
                 let mut closed = log.close(closing);
                 closed.lost = Some(known.reason.to_owned());
                 append_to(&directory.join(folder::MANIFEST), &closed.encode())?;
+                events.push(Event::new("segment_lost").detail(format!(
+                    "{name}: records up to {size} are not there as they were written: {}; {found}",
+                    known.reason,
+                )));
                 (log, true)
             }
         };
+        if let Some(newest) = known.and_then(|known| known.checkpointed)
+            && opening.checkpointed.as_ref().is_none_or(|(size, _)| *size < newest.0)
+        {
+            let detail = format!("that at record {} is not there as it was written", newest.0);
+            events.push(Event::new("checkpoints_lost").detail(detail));
+            opening.checkpointed = Some(newest.clone());
+        }
         let is_unsynced = known.is_some_and(|known| known.is_unsynced);
         if is_unsynced && !was_lost && log.bytes() > 0 {
             opening.finish(&mut log)?;
         }
-        let Opening { checkpointed, leaves, .. } = opening;
+        let Opening { checkpointed, leaves, closed, .. } = opening;
         let leaves = if log.bytes() > 0 { leaves } else { Vec::new() };
         let segment = folder::segment(directory, log.segment());
         let checkpoints = folder::checkpoints(directory, log.segment());
@@ -122,8 +142,9 @@ impl Store {
             leaves: begin_leaves(directory, log.segment(), &leaves).ok(),
             new_leaves: Vec::new(),
             checkpointed,
+            watch: Watch::new(directory.clone(), &lock, closed)?,
             signer,
-            _lock: lock,
+            lock,
         };
         sync_folder(directory)?;
         Ok((store, log))
@@ -136,6 +157,10 @@ impl Store {
         leaves: impl Iterator<Item = Hash>,
     ) -> Result<(), AppendError> {
         self.segment.append(lines, self.durability)?;
+        self.watch
+            .check()
+            .and_then(|()| self.checkpoints.is_in_place())
+            .map_err(AppendError::Lost)?;
         leaves.for_each(|leaf| self.new_leaves.extend_from_slice(leaf.as_bytes()));
         Ok(())
     }
@@ -162,9 +187,9 @@ impl Store {
     }
 
     /// Makes the next segment's file, before the open one's last record says that there is one.
-    pub(super) fn prepare(&self, first: u64) -> io::Result<()> {
-        AppendFile::open(folder::segment(&self.directory, first), 0)?;
-        sync_folder(&self.directory)
+    /// What stood in its place is none of the log's, and moved to where the result says.
+    pub(super) fn prepare(&self, first: u64) -> io::Result<Vec<PathBuf>> {
+        prepare(&self.directory, first)
     }
 
     /// Closes the open segment, whose last record says so, and goes on in the next.
@@ -176,15 +201,46 @@ impl Store {
         self.checkpoints =
             AppendFile::open(folder::checkpoints(&self.directory, log.segment()), 0)?;
         self.leaves = begin_leaves(&self.directory, log.segment(), &[]).ok();
+        self.watch.closed.insert(closed.first);
         sync_folder(&self.directory)
     }
+
+    /// Looks no longer for the closed segments up to a record: they are about to be deleted.
+    pub(super) fn forget_up_to(&mut self, last: u64) {
+        self.watch.closed.retain(|first| *first > last);
+    }
+
+    /// Says in the folder that everything is signed and nothing more comes.
+    pub(super) fn end(&mut self) -> io::Result<()> {
+        self.lock.write_all(STOPPED.as_bytes())?;
+        self.lock.sync_data()
+    }
+
+    /// What the next opening has to know.
+    pub(super) fn left(self) -> (Option<(u64, String)>, BTreeSet<u64>) {
+        (self.checkpointed, self.watch.closed)
+    }
+}
+
+fn prepare(directory: &Path, first: u64) -> io::Result<Vec<PathBuf>> {
+    let mut moved = Vec::new();
+    for path in [folder::segment(directory, first), folder::checkpoints(directory, first)] {
+        if fs::symlink_metadata(&path).is_ok_and(|it| !it.is_file() || it.len() > 0) {
+            let aside = path.with_extension(format!("foreign-{}", uuid::Uuid::now_v7().simple()));
+            fs::rename(&path, &aside)?;
+            moved.push(aside);
+        }
+    }
+    AppendFile::open(folder::segment(directory, first), 0)?;
+    sync_folder(directory)?;
+    Ok(moved)
 }
 
 /// Makes the file of a segment's leaves anew, with those that it has.
 fn begin_leaves(directory: &Path, first: u64, leaves: &[u8]) -> io::Result<File> {
-    let path = folder::leaves(directory, first);
-    let mut file =
-        OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(path)?;
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(true).write(true).mode(0o600).custom_flags(folder::DO_NOT_WAIT);
+    let mut file = folder::regular(options.open(folder::leaves(directory, first))?)?;
     file.write_all(leaves)?;
     Ok(file)
 }
@@ -200,12 +256,9 @@ fn sign(origin: &str, signer: &Signer, log: &Log, previous: Option<&(u64, String
 }
 
 fn lock(directory: &Path) -> io::Result<File> {
-    let lock = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(directory.join(folder::LOCK))?;
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(false).write(true).mode(0o600).custom_flags(folder::DO_NOT_WAIT);
+    let lock = folder::regular(options.open(directory.join(folder::LOCK))?)?;
     lock.try_lock().map_err(|error| match error {
         fs::TryLockError::WouldBlock => io::Error::new(
             io::ErrorKind::ResourceBusy,
@@ -213,26 +266,43 @@ fn lock(directory: &Path) -> io::Result<File> {
         ),
         fs::TryLockError::Error(error) => error,
     })?;
+    lock.set_len(0)?;
     Ok(lock)
 }
 
 /// The folder's public keys, with this one as the last.
 fn publish_key(directory: &Path, signer: &Signer, events: &mut Vec<Event>) -> io::Result<Keys> {
     let path = directory.join(folder::KEYS);
-    let text = match fs::read_to_string(&path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+    let bytes = match folder::read(&path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
         result => result?,
     };
+    let text = String::from_utf8_lossy(&bytes);
+    // What a crash tore is no key.
+    let mut lines: Vec<&str> = text.lines().filter(|line| Keys::parse(line).is_some()).collect();
     let own = signer.public().to_string();
-    if text.lines().next_back() != Some(&own) {
-        if let Some(before) = text.lines().next_back() {
+    if lines.last() != Some(&own.as_str()) || !text.ends_with('\n') {
+        let before = match lines.last() {
+            None if folder::segments(directory)?.is_empty() => None,
+            None => Some("one that is not known"),
+            Some(before) => Some(*before).filter(|before| *before != own),
+        };
+        if let Some(before) = before {
             let detail = format!("from {before} to {own}");
             events.push(Event::new("signing_key_changed").detail(detail));
         }
-        let line = if text.is_empty() || text.ends_with('\n') { "" } else { "\n" };
-        append_to(&path, format!("{line}{own}\n").as_bytes())?;
+        lines.retain(|line| *line != own);
+        lines.push(&own);
+        let whole = path.with_extension("new");
+        let mut options = OpenOptions::new();
+        options.create(true).truncate(true).write(true).mode(0o600);
+        let mut file = folder::regular(options.custom_flags(folder::DO_NOT_WAIT).open(&whole)?)?;
+        file.write_all((lines.join("\n") + "\n").as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&whole, &path)?;
+        sync_folder(directory)?;
     }
-    let mut keys = Keys::parse(&text).unwrap_or_default();
+    let mut keys = Keys::parse(&lines.join("\n")).unwrap_or_default();
     keys.add(signer.public());
     Ok(keys)
 }
@@ -241,168 +311,4 @@ fn publish_key(directory: &Path, signer: &Signer, events: &mut Vec<Event>) -> io
 fn append_to(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let length = fs::metadata(path).map_or(0, |metadata| metadata.len());
     Ok(AppendFile::open(path.to_owned(), length)?.append(bytes, Durability::Fsync)?)
-}
-
-/// A trail that is being opened.
-struct Opening<'a> {
-    place: &'a Place,
-    signer: &'a Signer,
-    keys: &'a Keys,
-    checkpointed: Option<(u64, String)>,
-    /// Of the segment that was read last.
-    leaves: Vec<u8>,
-}
-
-impl Opening<'_> {
-    /// Reads on from the last closed segment, and sets aside what was never promised.
-    fn read(&mut self, known: Option<&Log>, events: &mut Vec<Event>) -> io::Result<Log> {
-        let directory = &self.place.directory;
-        let (closed, length) = manifest(directory)?;
-        let path = directory.join(folder::MANIFEST);
-        if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > length) {
-            set_aside(&path, length)?;
-        }
-        let mut log = match closed.last() {
-            None => Log::empty(),
-            Some(last) => {
-                self.checkpointed = Some((last.last, last.checkpoint.clone()));
-                Log::after(last).ok_or_else(|| damaged("the manifest's last line"))?
-            }
-        };
-        let mut open = folder::segments(directory)?;
-        open.retain(|segment| segment.first > log.size());
-        let mut open = open.into_iter().peekable();
-        while let Some(segment) = open.next() {
-            if segment.first != log.size() + 1 || segment.is_compressed {
-                let (found, wanted) = (segment.path.display(), log.size() + 1);
-                return Err(damaged(&format!("{found} where record {wanted} should be")));
-            }
-            let good = self.read_segment(&segment, &mut log, known)?;
-            let is_next = open.peek().is_some_and(|next| next.first == log.size() + 1);
-            if is_next && log.bytes() > 0 {
-                self.finish(&mut log)?;
-                continue;
-            }
-            // The next segment's file is made before the last record of this one.
-            if let Some(next) = open.next_if(|next| is_empty(&next.path)) {
-                fs::remove_file(&next.path)?;
-            }
-            if fs::metadata(&segment.path)?.len() > good {
-                let aside = set_aside(&segment.path, good)?;
-                let detail = format!("a torn last line was set aside in {}", aside.display());
-                tracing::warn!("audit trail: {detail}");
-                events.push(Event::new("torn_line_set_aside").detail(detail));
-            }
-        }
-        Ok(log)
-    }
-
-    /// Reads a segment's records into the log, and returns how many of its bytes they are.
-    fn read_segment(
-        &mut self,
-        segment: &SegmentFile,
-        log: &mut Log,
-        known: Option<&Log>,
-    ) -> io::Result<u64> {
-        let newest = self.newest_checkpoint(segment)?;
-        let promised = newest.as_ref().map_or(0, |(checkpoint, _)| checkpoint.size);
-        let most = known.map_or(u64::MAX, Log::size);
-        let mut reader = BufReader::with_capacity(1 << 20, File::open(&segment.path)?);
-        let (mut line, mut number) = (Vec::new(), 0_u64);
-        self.leaves.clear();
-        while log.size() < most {
-            line.clear();
-            number += 1;
-            reader.read_until(b'\n', &mut line)?;
-            let head = line.strip_suffix(b"\n").and_then(|record| {
-                let head = Head::parse(record)?;
-                // What a checkpoint covers is proved by it.
-                let is_whole = head.sequence <= promised
-                    || serde_json::from_slice::<IgnoredAny>(record).is_ok();
-                (is_whole && head.sequence == log.size() + 1).then(|| (head, Hash::of_leaf(record)))
-            });
-            let Some((head, leaf)) = head else { break };
-            log.push(&head, leaf, line.len());
-            self.leaves.extend_from_slice(leaf.as_bytes());
-            if let Some((checkpoint, _)) = &newest
-                && checkpoint.size == log.size()
-                && checkpoint.root != log.edge().root()
-            {
-                let name = segment.path.display();
-                return Err(damaged(&format!(
-                    "{name} up to line {number} is not what the checkpoint at record {promised} \
-                     says"
-                )));
-            }
-        }
-        if log.size() < promised {
-            let (name, next) = (segment.path.display(), log.size() + 1);
-            return Err(damaged(&format!(
-                "{name} line {number} should be record {next} and is not, though a checkpoint \
-                 covers records up to {promised}"
-            )));
-        }
-        if let Some((checkpoint, note)) = newest {
-            self.checkpointed = Some((checkpoint.size, note));
-        }
-        Ok(log.bytes())
-    }
-
-    /// The last whole checkpoint of a segment; what a crash left behind it is cut off.
-    fn newest_checkpoint(&self, segment: &SegmentFile) -> io::Result<Option<(Checkpoint, String)>> {
-        let path = folder::checkpoints(&self.place.directory, segment.first);
-        let text = match fs::read_to_string(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-            result => result?,
-        };
-        let (mut good, mut newest) = (0, None);
-        for note in notes(&text) {
-            if note.contains("\n\n") && note.ends_with('\n') {
-                good += note.len() as u64;
-                newest = Some(note);
-            }
-        }
-        if good < text.len() as u64 {
-            set_aside(&path, good)?;
-        }
-        let Some(note) = newest else { return Ok(None) };
-        let checkpoint = Checkpoint::verify(note, self.keys).map_err(|error| {
-            damaged(&format!("the last checkpoint in {}: it {error}", path.display()))
-        })?;
-        Ok(Some((checkpoint, note.to_owned())))
-    }
-
-    fn sign(&self, log: &Log) -> String {
-        sign(&self.place.origin, self.signer, log, self.checkpointed.as_ref())
-    }
-
-    /// Closes a segment that was left without its last checkpoint or its line in the manifest.
-    fn finish(&mut self, log: &mut Log) -> io::Result<()> {
-        let directory = &self.place.directory;
-        let closing = match self.checkpointed.take() {
-            Some((size, note)) if size == log.size() => note,
-            before => {
-                self.checkpointed = before;
-                let note = self.sign(log);
-                append_to(&folder::checkpoints(directory, log.segment()), note.as_bytes())?;
-                note
-            }
-        };
-        self.checkpointed = Some((log.size(), closing.clone()));
-        let closed = log.close(closing);
-        append_to(&directory.join(folder::MANIFEST), &closed.encode())
-    }
-}
-
-fn damaged(what: &str) -> io::Error {
-    io::Error::new(
-        io::ErrorKind::InvalidData,
-        format!(
-            "the trail is damaged: {what}; move its folder away and keep it, and a new trail begins"
-        ),
-    )
-}
-
-fn is_empty(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0)
 }

@@ -9,24 +9,21 @@ mod altered;
 use std::collections::VecDeque;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 use std::{fmt, fs};
 
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use self::altered::{Altered, Since};
-use super::checkpoint::{Checkpoint, notes};
+use super::checkpoint::{Checkpoint, UNSIGNED, notes};
 use super::folder::{self, SegmentFile, segment_name};
 use super::line::{Head, Time};
-use super::log::{Closed, Log, manifest};
+use super::log::{Closed, Log, hash_of_lines, manifest};
 use super::note::{Keys, NoteError};
 use super::reader::{Blocks, map_lines, on_all_cores};
 use super::record::Kind;
+use super::store::STOPPED;
 use super::tree::{Edge, Hash};
-
-/// Longer than this no record is without a checkpoint while the gateway runs.
-const UNSIGNED: Duration = Duration::from_secs(10);
 
 /// What is verified, and against what.
 #[derive(Debug, Clone, Copy)]
@@ -137,18 +134,34 @@ struct Walk<'a> {
     checkpoints: u64,
     newest: Option<(Checkpoint, String)>,
     outside: Option<Checkpoint>,
-    /// Up to which record the retention says that it deleted.
-    deleted: u64,
+    /// What retention says that it deleted.
+    deletions: Vec<Deletion>,
     last: Option<(Time, Option<Event>)>,
+    /// Whether a gateway ended and none began since.
+    is_stopped: bool,
     /// The time of the first record that no checkpoint covers.
     unsigned_since: Option<Time>,
     torn: usize,
+    /// Bytes behind the last whole checkpoint.
+    torn_checkpoint: usize,
 }
 
 #[derive(Debug, Deserialize)]
 struct Event {
     name: Option<String>,
+    detail: Option<String>,
     count: Option<u64>,
+}
+
+/// What a record says of segments that retention deleted.
+#[derive(Debug, Clone, Copy)]
+struct Deletion {
+    /// The record.
+    sequence: u64,
+    /// The last record that was deleted.
+    last: u64,
+    /// Of the manifest's lines up to that one.
+    lines: Hash,
 }
 
 impl<'a> Walk<'a> {
@@ -164,26 +177,19 @@ impl<'a> Walk<'a> {
             checkpoints: 0,
             newest: None,
             outside: None,
-            deleted: 0,
+            deletions: Vec::new(),
             last: None,
+            is_stopped: false,
             unsigned_since: None,
             torn: 0,
+            torn_checkpoint: 0,
         };
         if let Some((note, name)) = trail.outside {
             let checkpoint = Checkpoint::verify(note, trail.keys);
             walk.outside = Some(checkpoint.map_err(|error| fault(name, error))?);
         }
         walk.manifest = walk.read_manifest()?;
-        let mut next = 1;
-        for (closed, line) in walk.manifest.iter().zip(1..) {
-            if closed.first != next {
-                let place = format!("{} line {line}", folder::MANIFEST);
-                let what = format!("begins with record {} and not {next}", closed.first);
-                return Err(fault(&place, what).into());
-            }
-            next = closed.last + 1;
-        }
-        walk.told = next - 1;
+        walk.told = walk.manifest.last().map_or(0, |closed| closed.last);
         let segments = walk.list()?;
         let Some(first) = segments.first() else {
             let name = trail.directory.display().to_string();
@@ -201,16 +207,11 @@ impl<'a> Walk<'a> {
             self.manifest.iter().filter(|closed| closed.last < first).cloned().collect();
         for closed in &deleted {
             let name = format!("{} ({})", folder::MANIFEST, closed.segment);
-            let checkpoint = Checkpoint::verify(&closed.checkpoint, self.trail.keys)
-                .map_err(|error| fault(&name, format_args!("its checkpoint {error}")))?;
-            let log = Log::after(closed).filter(|log| {
-                let root = log.edge().root();
-                closed.segment == segment_name(closed.first)
-                    && (checkpoint.size, checkpoint.root) == (closed.last, root)
-                    && closed.root == root
-            });
-            self.log = log.ok_or_else(|| fault(&name, "is not what its checkpoint says"))?;
+            let (log, checkpoint) =
+                closed.proved(self.trail.keys).map_err(|what| fault(&name, what))?;
+            self.log = log;
             self.newest = Some((checkpoint, closed.checkpoint.clone()));
+            self.compare_outside()?;
         }
         let next = self.log.size() + 1;
         if next != first {
@@ -244,16 +245,31 @@ impl<'a> Walk<'a> {
                 return Err(fault(&segment_name(wanted), what).into());
             }
             // As it was before this one was read, since what is written meanwhile comes later.
+            let is_told = self.manifest.iter().any(|closed| closed.first == segment.first);
             let next = following.first().map(|next| (next.first, self.is_begun(next)));
             self.segment(segment, visit, progress)?;
+            let end = self.log.size();
             match next {
                 Some((_, true)) => self.close(segment, true)?,
-                Some((first, false)) if [first - 1; 2] == [self.log.size(), self.signed()] => {
+                _ if is_told => {
+                    self.close(segment, true)?;
+                    self.expect_next(segment)?;
+                }
+                Some((first, false)) if first == end + 1 && self.signed() == end => {
                     self.close(segment, false)?;
                 }
                 // The gateway goes on to the next segment just now, or it ended when it did: what
-                // comes after this is not there yet.
-                Some((_, false)) => break,
+                // comes after this is not there yet. Its file is made before the record that says
+                // so.
+                Some((first, false))
+                    if following.len() == 1 && (1..=2).any(|it| end + it == first) =>
+                {
+                    break;
+                }
+                Some((first, false)) => {
+                    let what = format!("is empty, and the trail ends with record {end}");
+                    return Err(fault(&segment_name(first), what).into());
+                }
                 None if self.ends_with("segment_closed") => {
                     self.expect_next(segment)?;
                     break;
@@ -281,7 +297,9 @@ impl<'a> Walk<'a> {
         loop {
             let block = blocks.next().map_err(|error| match error.kind() {
                 // What zstd can't decode was not written by zstd.
-                io::ErrorKind::InvalidData | io::ErrorKind::Other => {
+                io::ErrorKind::InvalidData
+                | io::ErrorKind::Other
+                | io::ErrorKind::UnexpectedEof => {
                     NotWhole::from(fault(&name, format_args!("can't be read: {error}")))
                 }
                 _ => io(error),
@@ -306,7 +324,10 @@ impl<'a> Walk<'a> {
                     let what = format!("has record {} in its place", head.sequence);
                     return Err(fault(&place(), what).into());
                 }
-                self.take(head, leaf, line);
+                if !self.take(head, leaf, line) {
+                    let what = "stands behind a gateway's end, and none began";
+                    return Err(fault(&place(), what).into());
+                }
                 if head.sequence <= signed {
                     since.leaves.push(leaf);
                 }
@@ -336,18 +357,24 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    fn take(&mut self, head: Head, leaf: Hash, line: &[u8]) {
+    /// Takes a record; not one that can't come here.
+    fn take(&mut self, head: Head, leaf: Hash, line: &[u8]) -> bool {
         let event = (head.kind == Kind::Event).then(|| event(line)).flatten();
-        if let Some(Event { name: Some(name), count: Some(count) }) = &event
-            && name == "segments_deleted"
-        {
-            self.deleted = self.deleted.max(*count);
+        match event.as_ref().and_then(|event| event.name.as_deref()) {
+            Some("stop") => self.is_stopped = true,
+            Some("start") => self.is_stopped = false,
+            None if self.is_stopped => return false,
+            _ => {}
+        }
+        if let Some(event) = &event {
+            self.deletions.extend(event.deletion(head.sequence));
         }
         self.log.push(&head, leaf, line.len() + 1);
         let (from, to) = self.times.unwrap_or((head.time, head.time));
         self.times = Some((from.min(head.time), to.max(head.time)));
         self.unsigned_since.get_or_insert(head.time);
         self.last = Some((head.time, event));
+        true
     }
 
     fn compare_outside(&self) -> Result<(), Fault> {
@@ -366,29 +393,29 @@ impl<'a> Walk<'a> {
 
     /// The checkpoints of a segment in their row.
     fn checkpoints_of(
-        &self,
+        &mut self,
         segment: &SegmentFile,
     ) -> Result<VecDeque<(Checkpoint, String)>, NotWhole> {
         let path = folder::checkpoints(self.trail.directory, segment.first);
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let text = match fs::read(&path) {
-            Ok(bytes) => String::from_utf8(bytes).map_err(|_| fault(&name, "is not UTF-8"))?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
-            Err(error) => return Err(NotWhole::Io { path, error }),
+        let bytes = match folder::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            result => result.map_err(|error| NotWhole::Io { path, error })?,
         };
+        // One that is not whole is being written, or was cut off by a crash; whether it was needed
+        // shows later.
+        let (all, whole) = notes(&bytes);
+        self.torn_checkpoint = bytes.len() - whole;
         let keys = self.trail.keys;
-        let all: Vec<&str> = notes(&text).collect();
-        let verified = on_all_cores(&all, |note| Checkpoint::verify(note, keys));
+        let verified = on_all_cores(&all, |note| {
+            let note = str::from_utf8(note).map_err(|_| NoteError::Malformed)?;
+            Ok((Checkpoint::verify(note, keys)?, note.to_owned()))
+        });
         let mut previous = self.signed();
         let mut row = VecDeque::with_capacity(all.len());
-        for (index, (note, checkpoint)) in all.iter().zip(verified).enumerate() {
+        for (index, verified) in verified.into_iter().enumerate() {
             let place = || format!("{name} checkpoint {}", index + 1);
-            let is_last = index + 1 == all.len();
-            let checkpoint = match checkpoint {
-                // Being written, or cut off by a crash; whether it was needed shows later.
-                Err(NoteError::Malformed) if is_last && !note.ends_with('\n') => break,
-                other => other.map_err(|error| fault(&place(), error))?,
-            };
+            let (checkpoint, note) = verified.map_err(|error: NoteError| fault(&place(), error))?;
             if checkpoint.previous != previous {
                 let what = format!(
                     "follows one at record {}, and the one before it here is at record {previous}",
@@ -400,24 +427,21 @@ impl<'a> Walk<'a> {
                 return Err(fault(&place(), "is out of its row").into());
             }
             previous = checkpoint.size;
-            row.push_back((checkpoint, (*note).to_owned()));
+            row.push_back((checkpoint, note));
         }
         Ok(row)
     }
 
     /// The leaves that the gateway kept of a segment's records, which nothing vouches for.
     fn leaves_of(&self, segment: &SegmentFile) -> Vec<Hash> {
-        let kept = fs::read(folder::leaves(self.trail.directory, segment.first));
+        let kept = folder::read(&folder::leaves(self.trail.directory, segment.first));
         kept.unwrap_or_default().chunks_exact(32).map(Hash::from_slice).collect()
     }
 
     /// Compares a closed segment with its line in the manifest.
     fn close(&mut self, segment: &SegmentFile, is_line_due: bool) -> Result<(), NotWhole> {
         let name = file_name(segment);
-        if self.torn > 0 {
-            let what = format!("ends with {} bytes that are no whole line", self.torn);
-            return Err(fault(&name, what).into());
-        }
+        self.expect_no_torn_end(segment.first)?;
         let Some((_, note)) = self.newest.clone().filter(|(it, _)| it.size == self.log.size())
         else {
             return Err(fault(&name, "is closed, and its last checkpoint is missing").into());
@@ -460,9 +484,15 @@ impl<'a> Walk<'a> {
             return Err(fault(folder::MANIFEST, what).into());
         }
         let is_signed = self.signed() == size;
-        if self.ends_with("stop") && !is_signed {
-            let what = "ends with a stop, and the checkpoint after it is missing";
-            return Err(fault(&newest, what).into());
+        // It says so when it has signed everything, and not when it was killed before.
+        let lock = folder::read(&self.trail.directory.join(folder::LOCK));
+        let says_so = lock.is_ok_and(|lock| lock == STOPPED.as_bytes());
+        if says_so && self.ends_with("stop") {
+            self.expect_no_torn_end(self.log.segment())?;
+            if !is_signed {
+                let what = "ends with a stop, and the checkpoint after it is missing";
+                return Err(fault(&newest, what).into());
+            }
         }
         if let (Some(since), Some((last, _))) = (self.unsigned_since, &self.last)
             && last.since(since) > UNSIGNED
@@ -473,13 +503,7 @@ impl<'a> Walk<'a> {
             );
             return Err(fault(&newest, what).into());
         }
-        if self.deleted < self.first - 1 {
-            let missing = self.deleted + 1;
-            let is_its = |closed: &&Closed| (closed.first..=closed.last).contains(&missing);
-            let name = self.manifest.iter().find(is_its).map_or("", |closed| &closed.segment);
-            let fault = fault(name, "is missing, and no record says that retention deleted it");
-            return Err(self.known(fault, missing).into());
-        }
+        self.account_for_deleted()?;
         if let (Some(outside), Some((_, name))) = (&self.outside, self.trail.outside) {
             if outside.size > size {
                 let what = format!(
@@ -496,6 +520,50 @@ impl<'a> Walk<'a> {
                 );
                 return Err(fault(name, what).into());
             }
+        }
+        Ok(())
+    }
+
+    /// What a crash left at a segment's end, the next start sets aside.
+    fn expect_no_torn_end(&self, first: u64) -> Result<(), Fault> {
+        let checkpoints = folder::checkpoints(self.trail.directory, first);
+        let checkpoints = checkpoints.file_name().unwrap_or_default().to_string_lossy();
+        for (place, what, torn) in [
+            (segment_name(first).as_str(), "line", self.torn),
+            (checkpoints.as_ref(), "checkpoint", self.torn_checkpoint),
+        ] {
+            if torn > 0 {
+                return Err(fault(
+                    place,
+                    format_args!("ends with {torn} bytes that are no whole {what}"),
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// What is not there must be what retention says, in a signed record, that it deleted; and the
+    /// manifest must say of it what it said then.
+    fn account_for_deleted(&self) -> Result<(), Fault> {
+        let signed = self.signed();
+        let signed = self.deletions.iter().filter(|deletion| deletion.sequence <= signed);
+        let newest = signed.max_by_key(|deletion| deletion.last);
+        let deleted = newest.map_or(0, |deletion| deletion.last);
+        if deleted < self.first - 1 {
+            let missing = deleted + 1;
+            let is_its = |closed: &&Closed| (closed.first..=closed.last).contains(&missing);
+            let name = self.manifest.iter().find(is_its).map_or("", |closed| &closed.segment);
+            let fault = fault(name, "is missing, and no record says that retention deleted it");
+            return Err(self.known(fault, missing));
+        }
+        if let Some(Deletion { sequence, last, lines }) = newest.copied()
+            && hash_of_lines(self.manifest.iter().filter(|closed| closed.last <= last)) != lines
+        {
+            let what = format!(
+                "says of the records up to {last} something else than when they were deleted, as \
+                 record {sequence} tells"
+            );
+            return Err(fault(folder::MANIFEST, what));
         }
         Ok(())
     }
@@ -560,6 +628,14 @@ fn file_name(segment: &SegmentFile) -> String {
 
 fn is_empty(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0)
+}
+
+impl Event {
+    fn deletion(&self, sequence: u64) -> Option<Deletion> {
+        let is_deletion = self.name.as_deref() == Some("segments_deleted");
+        let lines = Hash::parse(self.detail.as_ref().filter(|_| is_deletion)?.rsplit(' ').next()?)?;
+        Some(Deletion { sequence, last: self.count?, lines })
+    }
 }
 
 fn event(line: &[u8]) -> Option<Event> {

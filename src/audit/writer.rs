@@ -1,7 +1,7 @@
 //! What the journal's thread does with a batch of records: give them their numbers and times,
 //! write them, put them into the tree, and sign its head.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::mem;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwapOption;
 
 use super::append::AppendError;
-use super::archive::{Compressor, Expired};
+use super::archive::{Compressor, Expired, Replacing};
 use super::folder::segment_name;
 use super::line::{self, Head, Time};
 use super::log::Log;
@@ -53,11 +53,16 @@ pub(super) struct Writer {
     segment_size: u64,
     retention: Option<Retention>,
     compressor: Option<Compressor>,
+    replacing: Replacing,
     mirror: Option<Mirror>,
     gateway: Gateway,
     open: Option<Store>,
     /// Nothing until the folder was opened for the first time.
     log: Option<Log>,
+    /// Of the store that was let go: the newest checkpoint, and the closed segments.
+    left: (Option<(u64, String)>, BTreeSet<u64>),
+    /// What was found in the folder while it could not be opened.
+    found: Vec<Event>,
     is_unsynced: bool,
     /// Whether nothing was written since it was opened.
     is_fresh: bool,
@@ -82,8 +87,11 @@ impl Writer {
     ) -> io::Result<Self> {
         let directory = settings.directory.clone();
         let lost = metrics.audit_stdout_lost.clone();
+        let replacing = Replacing::default();
+        let compressor = || Compressor::new(directory.clone(), Replacing::clone(&replacing));
         Ok(Self {
-            compressor: settings.compress.then(|| Compressor::new(directory.clone())),
+            compressor: settings.compress.then(compressor),
+            replacing,
             mirror: settings.also_stdout.then(|| Mirror::start(lost)).transpose()?,
             place: Place {
                 directory,
@@ -96,6 +104,8 @@ impl Writer {
             gateway,
             open: None,
             log: None,
+            left: Default::default(),
+            found: Vec::new(),
             is_unsynced: false,
             is_fresh: false,
             last_time: None,
@@ -149,7 +159,12 @@ impl Writer {
 
     /// Signs the head of what is there.
     pub(super) fn close(mut self) {
-        if let Err(error) = self.checkpoint(true) {
+        let is_failing = self.is_failing();
+        let ended = self.checkpoint(true).and_then(|()| match &mut self.open {
+            Some(store) if !is_failing => store.end(),
+            _ => Ok(()),
+        });
+        if let Err(error) = ended {
             self.fail(&error);
         }
         if let Some(mirror) = self.mirror {
@@ -163,17 +178,25 @@ impl Writer {
         let reason = self.seen.failure.load_full();
         let known = self.log.as_ref().map(|log| Known {
             log,
+            checkpointed: self.left.0.as_ref(),
+            closed: &self.left.1,
             is_unsynced: self.is_unsynced,
             reason: reason.as_ref().map_or("", |reason| reason.as_str()),
         });
         let mut events = Vec::new();
         let opened = Store::open(&self.place, known.as_ref(), &mut events);
+        // What several tries find is said once.
         for event in events {
-            self.owe_event(event);
+            if !self.found.contains(&event) {
+                self.found.push(event);
+            }
         }
         let (store, log) = opened.inspect_err(|_| {
             self.next_try = Some(Instant::now() + PAUSE.max(started.elapsed() * PAUSE_FACTOR));
         })?;
+        for event in mem::take(&mut self.found) {
+            self.owe_event(event);
+        }
         if self.log.is_none() {
             for request_id in log.pending() {
                 let event = Event::new("outcome_unknown").request(*request_id);
@@ -300,7 +323,9 @@ impl Writer {
 
     /// What is not as it was left is opened anew.
     fn let_go(&mut self, error: io::Error) -> io::Error {
-        self.open = None;
+        if let Some(store) = self.open.take() {
+            self.left = store.left();
+        }
         self.next_try = Some(Instant::now() + PAUSE);
         error
     }
@@ -314,7 +339,10 @@ impl Writer {
             _ => return Ok(()),
         };
         let next = log.size() + 2;
-        store.prepare(next)?;
+        for foreign in store.prepare(next)? {
+            let detail = format!("it stood in the next segment's place: {}", foreign.display());
+            self.owe_event(Event::new("foreign_file_set_aside").detail(detail));
+        }
         let detail = format!("by {reason}, next {}", segment_name(next));
         let last = self.event(Event::new("segment_closed").detail(detail));
         self.append(std::iter::once(&last), now)?;
@@ -328,9 +356,14 @@ impl Writer {
 
     /// Compresses what is closed, and deletes what is too old or too much.
     fn archive(&mut self, now: Time) -> io::Result<()> {
+        self.expire(now)?;
         if let Some(compressor) = &self.compressor {
             compressor.start();
         }
+        Ok(())
+    }
+
+    fn expire(&mut self, now: Time) -> io::Result<()> {
         let Some(retention) = self.retention else { return Ok(()) };
         let expired = match Expired::find(&self.place.directory, retention) {
             Ok(Some(expired)) => expired,
@@ -344,7 +377,10 @@ impl Writer {
         let event = self.event(event);
         self.append(std::iter::once(&event), now)?;
         self.checkpoint(true)?;
-        if let Err(error) = expired.delete(&self.place.directory) {
+        if let Some(store) = &mut self.open {
+            store.forget_up_to(expired.last);
+        }
+        if let Err(error) = expired.delete(&self.place.directory, &self.replacing) {
             tracing::warn!(%error, "the audit trail's old segments can't be deleted");
         }
         Ok(())

@@ -74,8 +74,7 @@ impl Server {
         let (admin, admin_address) = bind("listen.admin", config.listen.admin).await?;
 
         let metrics = Arc::new(Metrics::new()?);
-        // Two records for each request in flight, and room for events.
-        let audit = Audit::open(&config.audit, config.limits.in_flight * 2 + 64, &metrics)?;
+        let audit = Audit::open(&config.audit, &metrics)?;
         let identity = Arc::new(Identity::new(&config.issuers, audit.events(), &metrics)?);
         let credentials =
             Arc::new(Credentials::new(&config.credential, audit.events(), Arc::clone(&metrics)));

@@ -1,0 +1,65 @@
+//! Whether the folder is as it was left: every file that must be there is, and no other process
+//! took the lock's place.
+//!
+//! Looked at after every flush, so that nothing is answered for a trail that somebody takes apart.
+//! That costs one system call, since a folder's own time says whether a name in it changed.
+
+use std::collections::BTreeSet;
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::audit::append::is_same;
+use crate::audit::folder::{self, segment_name};
+
+/// How old a folder's time must be before another change can't have the same: file systems count
+/// it in ticks of the clock.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The folder as it was left.
+#[derive(Debug)]
+pub(super) struct Watch {
+    directory: PathBuf,
+    lock: (u64, u64),
+    /// The first records of the closed segments that are there.
+    pub(super) closed: BTreeSet<u64>,
+    /// What the folder's own entry said when all was in its place.
+    seen: Option<Stamp>,
+}
+
+/// Device, inode, and when a name was last changed: seconds and nanoseconds.
+type Stamp = (u64, u64, i64, i64);
+
+impl Watch {
+    pub(super) fn new(directory: PathBuf, lock: &File, closed: BTreeSet<u64>) -> io::Result<Self> {
+        let lock = lock.metadata()?;
+        Ok(Self { directory, lock: (lock.dev(), lock.ino()), closed, seen: None })
+    }
+
+    /// Whether all is in its place.
+    pub(super) fn check(&mut self) -> io::Result<()> {
+        let metadata = fs::metadata(&self.directory)?;
+        let stamp = stamp(&metadata);
+        if self.seen == Some(stamp) {
+            return Ok(());
+        }
+        is_same(&self.directory.join(folder::LOCK), self.lock)?;
+        if !self.directory.join(folder::KEYS).exists() {
+            return Err(io::Error::other(format!("{} is gone", folder::KEYS)));
+        }
+        let is_gone = |first: &&u64| !folder::is_there(&self.directory, **first);
+        if let Some(first) = self.closed.iter().find(is_gone) {
+            return Err(io::Error::other(format!("{} is gone", segment_name(*first))));
+        }
+        // A clock that was set back makes this look anew each time, which is slow and right.
+        let age = metadata.modified().ok().and_then(|time| time.elapsed().ok());
+        self.seen = age.is_some_and(|age| age > TICK).then_some(stamp);
+        Ok(())
+    }
+}
+
+fn stamp(metadata: &Metadata) -> Stamp {
+    (metadata.dev(), metadata.ino(), metadata.mtime(), metadata.mtime_nsec())
+}
