@@ -10,88 +10,14 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
+use support::trail::{
+    assert_whole, events, files, folder, restart, serve, stop, verify, with_audit, with_fault,
+};
 use support::{BINARY, Gateway, SAMPLE, World, records_in, wait_for};
-
-fn serve(world: &World) -> Command {
-    let mut command = Command::new(BINARY);
-    command.args(["serve", "--config"]).arg(world.config());
-    command
-}
-
-fn restart(world: &mut World) {
-    world.gateway = Gateway::start(serve(world));
-    world.gateway.wait_until_ready();
-}
-
-fn stop(world: &mut World) {
-    world.gateway.signal("-TERM");
-    assert!(world.gateway.wait().success());
-}
-
-fn with_audit(lines: &str) -> impl FnOnce(&mut String) {
-    move |config| *config = config.replace("[audit]\n", &format!("[audit]\n{lines}\n"))
-}
-
-fn folder(world: &World) -> PathBuf {
-    world.folder.path().join("audit")
-}
-
-/// The exit status and words of `audit verify`.
-fn verify(folder: &Path) -> (i32, String) {
-    let output = Command::new(BINARY).args(["audit", "verify"]).arg(folder).output().unwrap();
-    let words = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    (output.status.code().unwrap(), words)
-}
-
-fn assert_whole(folder: &Path) -> String {
-    let (status, words) = verify(folder);
-    assert_eq!(status, 0, "{words}");
-    words
-}
-
-fn events<'a>(records: &'a [Value], name: &str) -> Vec<&'a Value> {
-    records.iter().filter(|record| record["event"]["name"] == name).collect()
-}
-
-fn files(folder: &Path, suffix: &str) -> Vec<PathBuf> {
-    let mut files: Vec<PathBuf> = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.to_string_lossy().ends_with(suffix))
-        .collect();
-    files.sort();
-    files
-}
-
-/// The library of faults, made once by the C compiler.
-fn faults() -> &'static Path {
-    static LIBRARY: OnceLock<PathBuf> = OnceLock::new();
-    LIBRARY.get_or_init(|| {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/faults.c");
-        let library = Path::new(env!("CARGO_TARGET_TMPDIR")).join("faults.so");
-        let mut compiler = Command::new("cc");
-        compiler.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).arg("-ldl");
-        assert!(compiler.status().unwrap().success());
-        library
-    })
-}
-
-fn with_fault(variable: &'static str) -> World {
-    World::with_command(
-        |_| {},
-        |config| {
-            let mut command = Command::new(BINARY);
-            command.args(["serve", "--config"]).arg(config);
-            command.env("LD_PRELOAD", faults()).env(variable, config.with_file_name("fault"));
-            command
-        },
-    )
-}
 
 #[test]
 fn a_start_carries_on_the_same_log_in_the_same_segment() {

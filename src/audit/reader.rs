@@ -1,11 +1,10 @@
 //! Reading segments: blocks of whole lines, a few at a time in memory, worked on by all cores.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
-use super::folder::SegmentFile;
+use super::folder::{self, SegmentFile};
 
 /// How much is read at a time, in bytes.
 const BLOCK: usize = 8 << 20;
@@ -22,12 +21,12 @@ pub(super) struct Blocks {
 
 impl Blocks {
     pub(super) fn open(segment: &SegmentFile) -> io::Result<Self> {
-        let source: Box<dyn Read + Send> = match File::open(&segment.path) {
+        let source: Box<dyn Read + Send> = match folder::open(&segment.path) {
             Ok(file) if segment.is_compressed => Box::new(zstd::Decoder::new(file)?),
             // It may have been compressed since its folder was listed.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !segment.is_compressed => {
                 let compressed = segment.path.with_extension("jsonl.zst");
-                Box::new(zstd::Decoder::new(File::open(compressed)?)?)
+                Box::new(zstd::Decoder::new(folder::open(&compressed)?)?)
             }
             plain => Box::new(plain?),
         };

@@ -1,6 +1,7 @@
 /* Faults of the system, for tests: loaded before the C library by LD_PRELOAD.
  *
  * FAULT_EIO names a file: while it is there, fdatasync fails with EIO.
+ * FAULT_STALL names a file: while it is there, fdatasync does not return.
  * FAULT_WRITE names a file: while it is there, no file takes a byte, as if it were read-only.
  * FAULT_CLOCK names a file: the seconds in it are added to the real-time clock. */
 #define _GNU_SOURCE
@@ -18,6 +19,8 @@ int fdatasync(int file) {
         errno = EIO;
         return -1;
     }
+    const char *stall = getenv("FAULT_STALL");
+    while (stall && access(stall, F_OK) == 0) usleep(5000);
     static int (*real)(int);
     if (!real) real = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
     return real(file);

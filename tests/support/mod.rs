@@ -10,6 +10,7 @@ pub mod cms;
 pub mod http;
 #[path = "../../src/bin/sandbox/identity_provider.rs"]
 pub mod identity_provider;
+pub mod trail;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -9,7 +9,6 @@ mod table;
 mod tail;
 mod verify;
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -93,8 +92,8 @@ impl Trust {
 
 fn keys(path: &Path) -> Result<Keys, String> {
     let name = path.display();
-    let text = fs::read_to_string(path).map_err(|error| format!("{name}: {error}"))?;
-    Keys::parse(&text).ok_or_else(|| {
+    let text = folder::read(path).map_err(|error| format!("{name}: {error}"))?;
+    Keys::parse(&String::from_utf8_lossy(&text)).ok_or_else(|| {
         format!("{name} holds no public key: a verifier key (name+id+key) a line, or PEM")
     })
 }
