@@ -154,7 +154,7 @@ fn a_deletion_that_nobody_signed_deletes_nothing() {
         change(&world);
     }
     // Killed, so that there is no end behind which nothing may stand.
-    wait_for("its checkpoint", || verify(&folder(&world)).1.contains("not signed yet") == false);
+    wait_for("its checkpoint", || !verify(&folder(&world)).1.contains("not signed yet"));
     world.gateway.child.kill().unwrap();
     world.gateway.wait();
     let segments = files(&folder(&world), ".jsonl");
