@@ -157,10 +157,7 @@ impl Store {
         leaves: impl Iterator<Item = Hash>,
     ) -> Result<(), AppendError> {
         self.segment.append(lines, self.durability)?;
-        self.watch
-            .check()
-            .and_then(|()| self.checkpoints.is_in_place())
-            .map_err(AppendError::Lost)?;
+        self.watch.check(&self.checkpoints).map_err(AppendError::Lost)?;
         leaves.for_each(|leaf| self.new_leaves.extend_from_slice(leaf.as_bytes()));
         Ok(())
     }

@@ -11,7 +11,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::audit::append::is_same;
+use crate::audit::append::{AppendFile, is_same};
 use crate::audit::folder::{self, segment_name};
 
 /// How old a folder's time must be before another change can't have the same: file systems count
@@ -38,14 +38,15 @@ impl Watch {
         Ok(Self { directory, lock: (lock.dev(), lock.ino()), closed, seen: None })
     }
 
-    /// Whether all is in its place.
-    pub(super) fn check(&mut self) -> io::Result<()> {
+    /// Whether all is in its place, the open segment's checkpoints too.
+    pub(super) fn check(&mut self, checkpoints: &AppendFile) -> io::Result<()> {
         let metadata = fs::metadata(&self.directory)?;
         let stamp = stamp(&metadata);
         if self.seen == Some(stamp) {
             return Ok(());
         }
         is_same(&self.directory.join(folder::LOCK), self.lock)?;
+        checkpoints.is_in_place()?;
         if !self.directory.join(folder::KEYS).exists() {
             return Err(io::Error::other(format!("{} is gone", folder::KEYS)));
         }
