@@ -47,7 +47,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
         Err(status) => return status,
     };
     let bar = progress(directory, 2);
-    let trail = Trail { directory, keys: &trust.keys, outside: None };
+    let trail = Trail { directory, keys: &trust.keys, outside: &[] };
     let proved = prove(trail, arguments.request, &mut |read| bar.inc(read as u64));
     bar.finish_and_clear();
     match proved {
@@ -96,7 +96,7 @@ pub(super) fn check_receipt(arguments: &CheckReceipt) -> ExitCode {
         Err(status) => return status,
     };
     let bar = progress(directory, 1);
-    let trail = Trail { directory, keys: &trust.keys, outside: None };
+    let trail = Trail { directory, keys: &trust.keys, outside: &[] };
     let found = find_receipt(trail, &receipt, &mut |read| bar.inc(read as u64));
     bar.finish_and_clear();
     match found {

@@ -7,8 +7,9 @@ use std::process::ExitCode;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::{TrailArguments, Trust, not_whole};
+use crate::audit::checkpoint::Checkpoint;
 use crate::audit::folder;
-use crate::audit::verify::{Report, Trail, verify};
+use crate::audit::verify::{Outside, Report, Trail, verify};
 use crate::commands::{WRONG_USE, refuse, say};
 
 #[derive(Debug, clap::Args)]
@@ -33,14 +34,21 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             return refuse(format_args!("{}: {error}", path.display()), WRONG_USE);
         }
     };
-    let outside = outside.as_ref().map(|(note, name)| (note.as_str(), name.as_str()));
+    let outside = outside.map(|(note, name)| {
+        let checkpoint = Checkpoint::verify(&note, &trust.keys);
+        checkpoint.map(|checkpoint| Outside { checkpoint, name })
+    });
+    let outside: Vec<Outside> = match outside.transpose() {
+        Ok(outside) => outside.into_iter().collect(),
+        Err(error) => return refuse(format_args!("the checkpoint {error}"), WRONG_USE),
+    };
     let bar = progress(directory, 1);
-    let trail = Trail { directory, keys: &trust.keys, outside };
+    let trail = Trail { directory, keys: &trust.keys, outside: &outside };
     let result = verify(trail, &mut |_| {}, &mut |read| bar.inc(read as u64));
     bar.finish_and_clear();
     match result {
         Ok(report) => {
-            tell(&report, &trust, outside.map(|(_, name)| name));
+            tell(&report, &trust, outside.first().map(|it| it.name.as_str()));
             ExitCode::SUCCESS
         }
         Err(error) => not_whole(&error),
