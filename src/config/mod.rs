@@ -217,10 +217,31 @@ pub struct Drain {
 ///
 /// Every fault, each with its place and what would be right.
 pub fn load(file: &Path) -> Result<Config, Faults> {
-    let environment = std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .collect();
-    load_with(file, &environment)
+    load_with(file, &environment())
+}
+
+/// What of a configuration decides on a change.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// `[roles.NAME]`
+    pub roles: Roles,
+    /// The names of the `[[issuers]]`; none where the file has none of them.
+    pub issuers: Vec<String>,
+    /// `limits.users`
+    pub users: usize,
+}
+
+/// Reads what decides and nothing else: the rest of the file may be missing or be wrong here.
+///
+/// # Errors
+///
+/// Every fault of it, each with its place and what would be right.
+pub fn load_policy(file: &Path) -> Result<Policy, Faults> {
+    // What is not asked for here is no fault here.
+    let decides = |fault: &Fault| {
+        fault.key.is_empty() || ["roles", "limits"].iter().any(|name| fault.key.starts_with(name))
+    };
+    read(file, &environment(), sections::policy, decides)
 }
 
 /// As [`load`], with an environment of the caller's.
@@ -229,6 +250,23 @@ pub fn load(file: &Path) -> Result<Config, Faults> {
 ///
 /// Every fault, each with its place and what would be right.
 pub fn load_with(file: &Path, environment: &BTreeMap<String, String>) -> Result<Config, Faults> {
+    read(file, environment, |section| sections::config(section, environment), |_| true)
+}
+
+/// The variables of this process that are text.
+fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+/// What `take` finds in a file, if none of the faults counts.
+fn read<T>(
+    file: &Path,
+    environment: &BTreeMap<String, String>,
+    take: impl FnOnce(section::Section) -> Option<T>,
+    counts: impl Fn(&Fault) -> bool,
+) -> Result<T, Faults> {
     let refused = |mut faults: Vec<Fault>| {
         faults.sort();
         Faults { file: file.to_owned(), faults }
@@ -240,11 +278,11 @@ pub fn load_with(file: &Path, environment: &BTreeMap<String, String>) -> Result<
     let root = document::read(&text, environment).map_err(refused)?;
     let folder = file.parent().unwrap_or(Path::new(""));
     let faults = Rc::new(RefCell::default());
-    let section = section::Section::root(root, folder, &faults);
-    let config = sections::config(section, environment);
-    let faults = faults.take();
-    match config {
-        Some(config) if faults.is_empty() => Ok(config),
+    let taken = take(section::Section::root(root, folder, &faults));
+    let mut faults = faults.take();
+    faults.retain(counts);
+    match taken {
+        Some(taken) if faults.is_empty() => Ok(taken),
         _ => Err(refused(faults)),
     }
 }

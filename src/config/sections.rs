@@ -17,8 +17,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::section::{Located, Section};
 use super::{
-    Audit, Breaker, Config, Credential, Drain, Durability, Issuer, Jwks, Limits, Listen, Rate,
-    Retention, Upstream,
+    Audit, Breaker, Config, Credential, Drain, Durability, Issuer, Jwks, Limits, Listen, Policy,
+    Rate, Retention, Upstream,
 };
 use crate::audit::note::Signer;
 use crate::credential::Source;
@@ -51,6 +51,15 @@ pub(super) fn config(mut root: Section, environment: &BTreeMap<String, String>) 
         limits,
         drain,
     })
+}
+
+/// What decides, and nothing else.
+pub(super) fn policy(mut root: Section) -> Option<Policy> {
+    let roles = roles(&mut root);
+    let users = limits(root.section("limits")).users;
+    let issuers = root.sections("issuers").into_iter();
+    let issuers = issuers.filter_map(|mut section| section.text("issuer").map(|name| name.value));
+    Some(Policy { roles, issuers: issuers.collect(), users })
 }
 
 fn listen(mut section: Section) -> Option<Listen> {
