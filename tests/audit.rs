@@ -1,4 +1,4 @@
-//! The trail answers: who did that, what was denied, prove it.
+//! The trail answers: who did what, what was denied, what came of it.
 
 #![allow(missing_docs)]
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
@@ -6,53 +6,26 @@
 mod support;
 
 use std::fs;
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use support::{BINARY, Gateway, Reply, SAMPLE, World, wait_for};
-
-const OTHER: &str =
-    r#"{"leadId":9,"campaignId":7,"assignedUserIds":["agent_four"],"unassignedUserIds":[]}"#;
-
-struct Trail {
-    world: World,
-    folder: PathBuf,
-    /// The sample by a supervisor; the same denied; another lead denied in its campaign.
-    replies: Vec<Reply>,
-}
-
-fn trail() -> Trail {
-    let mut world = World::with(|config| {
-        *config = config.replace("[audit]\n", "[audit]\nsegment_size = \"4KiB\"\n");
-    });
-    world.gateway.wait_until_ready();
-    let (supervisor, dialer) = (world.supervisor(), world.token(&["north-dialer"]));
-    let calls = [(&supervisor, SAMPLE), (&dialer, SAMPLE), (&dialer, OTHER), (&supervisor, SAMPLE)];
-    let replies = calls.iter().map(|(token, body)| world.put(token, body)).collect();
-    world.gateway.signal("-TERM");
-    assert!(world.gateway.wait().success());
-    Trail { folder: world.folder.path().join("audit"), world, replies }
-}
-
-/// The exit status and the words.
-fn audit(command: &str, folder: &Path, arguments: &[&str]) -> (i32, String) {
-    let output =
-        Command::new(BINARY).args(["audit", command]).arg(folder).args(arguments).output().unwrap();
-    let words = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    (output.status.code().unwrap(), words)
-}
+use support::reading::{audit, audit_apart, folder_of, line, trail};
+use support::{Reply, SAMPLE, World};
 
 fn rows(folder: &Path, arguments: &[&str]) -> Vec<Value> {
-    let (status, words) = audit("query", folder, &[arguments, &["--format", "json"]].concat());
-    assert_eq!(status, 0, "{words}");
-    words.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    let arguments = [arguments, &["--format", "json"]].concat();
+    let (status, rows, complaint) = audit_apart("query", folder, &arguments);
+    assert_eq!(status, 0, "{complaint}");
+    rows.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
 fn id(reply: &Reply) -> &str {
     reply.header("x-request-id").unwrap()
+}
+
+fn fits(text: &str) -> bool {
+    text.lines().all(|line| line.chars().count() <= 80)
 }
 
 #[test]
@@ -83,27 +56,90 @@ fn each_filter_finds_what_it_should_and_nothing_else() {
     expect(&["--decision", "allow"], &[0, 3]);
     expect(&["--decision", "deny"], &[1, 2]);
     expect(&["--code", "GW-3002"], &[2]);
+    expect(&["--code", "gw-3001"], &[1]);
+    expect(&["--code", "200"], &[0, 3]);
     expect(&["--operation", "lead-users", "--lead", "2"], &[0, 1, 3]);
     expect(&["--request", id(&trail.replies[1])], &[1]);
+    expect(&["--request", &id(&trail.replies[1]).to_uppercase()], &[1]);
     expect(&["--since", "1h"], &[0, 1, 2, 3]);
     expect(&["--since", "2020-01-01", "--until", "2020-12-31"], &[]);
-    expect(&["--until", "2020-01-01T00:00:00Z"], &[]);
+    expect(&["--until", "2020-01-01t00:00:00+01:00"], &[]);
     assert_eq!(ids(&["--limit", "2"]).len(), 2);
-    let (status, words) = audit("query", &trail.folder, &["--since", "yesterday"]);
-    assert!(status == 2 && words.contains("a date"), "{words}");
-    assert_eq!(audit("query", Path::new("/nonexistent"), &[]).0, 2);
+    assert_eq!(audit("query", &trail.folder, &["--limit", "0"]).1, "no call matches\n");
 
     let allowed = &rows(&trail.folder, &["--decision", "allow"])[0];
     assert_eq!(allowed["upstream"]["status"], 200, "intent and outcome are one row");
-    assert_eq!(allowed["change"]["assigned"], serde_json::json!(["anav_agent"]));
+    assert_eq!(allowed["change"]["assigned"], json!(["anav_agent"]));
+    assert_eq!((&allowed["kind"], &allowed["result"]), (&json!("intent"), &json!("200")));
+    assert!(allowed["outcome_sequence"].as_u64() > allowed["sequence"].as_u64(), "{allowed}");
+    assert!(allowed["outcome_time"].as_str() > allowed["time"].as_str(), "{allowed}");
+}
+
+#[test]
+fn what_can_t_be_meant_is_refused() {
+    let folder = folder_of(&[&[line(1, "10:00:00", "intent", 1, &[])]]);
+    for (arguments, reason) in [
+        (&["--since", "yesterday"][..], "or 7d"),
+        (&["--since", "60y"], "before 1970"),
+        (&["--until", "1000000d"], "before 1970"),
+        (&["--until", "9999-12-31"], "not from 1970 to 9999"),
+        (&["--since", "2026-02-30"], "write 2026-01-31"),
+        (&["--since", "2026-02-02", "--until", "2026-01-31"], "is not before --until"),
+        (&["--operation", "lead-user"], "possible values: lead-users"),
+        (&["--campaign", "0"], "0 is not in 1.."),
+        (&["--lead=-1"], "-1 is not in 1.."),
+        (&["--request", "nosuch"], "not a UUID"),
+        (&["--events", "--user", "madhur1"], "--events goes with"),
+    ] {
+        let (status, words) = audit("query", folder.path(), arguments);
+        assert!(status == 2 && words.contains(reason), "{arguments:?}: {words}");
+        assert!(!words.contains("panicked"), "{words}");
+    }
+}
+
+/// A period has the calls that began in it, wherever their outcomes are.
+#[test]
+fn a_call_belongs_to_the_time_of_its_intent() {
+    let folder = folder_of(&[
+        &[
+            line(1, "10:00:00", "intent", 1, &[]),
+            line(2, "10:00:01", "intent", 2, &[]),
+            line(3, "10:00:02", "outcome", 1, &[]),
+            line(4, "10:00:03", "intent", 3, &[]),
+        ],
+        &[line(5, "10:00:04", "outcome", 3, &[]), line(6, "10:00:05", "outcome", 2, &[])],
+    ]);
+    let time = |second: &str| format!("2026-01-31T10:00:0{second}Z");
+    for (since, until, expected) in [
+        ("0", "9", &[1, 2, 3][..]),
+        ("0", "2", &[1, 2]),
+        ("1", "3", &[2]),
+        ("2", "3", &[]),
+        ("3", "4", &[3]),
+        ("4", "9", &[]),
+    ] {
+        for order in [&[][..], &["--newest"]] {
+            let (since, until) = (time(since), time(until));
+            let period = ["--since", &since, "--until", &until];
+            let found = rows(folder.path(), &[&period, order].concat());
+            let mut wanted = expected.to_vec();
+            if !order.is_empty() {
+                wanted.reverse();
+            }
+            let ids = found.iter().map(|row| row["request_id"].as_str().unwrap());
+            let ids: Vec<u64> = ids.map(|id| id[24..].parse().unwrap()).collect();
+            assert_eq!(ids, wanted, "{period:?} {order:?}");
+            assert!(found.iter().all(|row| row["result"] == "200"), "{period:?} {order:?}");
+        }
+    }
 }
 
 #[test]
 fn the_table_fits_eighty_columns_and_csv_has_a_column_for_each_fact() {
     let trail = trail();
     let (_, table) = audit("query", &trail.folder, &[]);
-    assert_eq!(table.lines().filter(|line| line.starts_with("20")).count(), 4, "{table}");
-    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    assert_eq!(table.lines().filter(|line| line.starts_with("20")).count(), 5, "{table}");
+    assert!(fits(&table), "{table}");
     assert!(table.contains("GW-3001") && table.contains("+anav_agent -exe_gs"), "{table}");
     assert_eq!(table.matches("-madhur1").count(), 3, "nobody is cut off: {table}");
     let (_, csv) = audit("query", &trail.folder, &["--format", "csv"]);
@@ -112,99 +148,99 @@ fn the_table_fits_eighty_columns_and_csv_has_a_column_for_each_fact() {
     let rows: Vec<csv::StringRecord> = reader.records().map(Result::unwrap).collect();
     let cell =
         |row: usize, title: &str| &rows[row][titles.iter().position(|own| own == title).unwrap()];
-    assert_eq!(
-        (rows.len(), cell(0, "unassigned"), cell(0, "allow")),
-        (4, "exe_gs madhur1", "true")
-    );
-    assert_eq!((cell(0, "upstream_status"), cell(2, "code")), ("200", "GW-3002"));
+    assert_eq!(rows.len(), 5);
+    assert_eq!(cell(0, "change.unassigned"), r#"["exe_gs","madhur1"]"#);
+    assert_eq!((cell(0, "decision.allow"), cell(0, "upstream.status")), ("true", "200"));
+    assert_eq!((cell(2, "decision.code"), cell(2, "result")), ("GW-3002", "GW-3002"));
+    assert_eq!((cell(4, "kind"), cell(4, "event.count")), ("denied", "1"));
+    assert_eq!((cell(0, "gateway.instance"), cell(1, "outcome_sequence")), ("test", ""));
+    for title in ["trace_id", "actor.token_id", "source.port", "credential.version"] {
+        let _ = cell(0, title);
+    }
+}
 
-    let (status, summary) = audit("summary", &trail.folder, &[]);
+/// Two who differ in their last letters alone, large ids, long codes, wide letters.
+#[test]
+fn a_table_cuts_nothing_off() {
+    let long = |end: &str| json!(format!("{}{end}", "a-service-with-a-long-name.".repeat(3)));
+    let refused =
+        |code: &str| json!({"status": 404, "code": code, "attempts": 1, "duration_us": 1});
+    let users = json!([format!("{}X", "agent".repeat(20)), "二人の代理人"]);
+    let other = [
+        ("/actor/subject", long("one")),
+        ("/actor/client_id", long("one")),
+        ("/target/campaign", json!(2_147_483_647)),
+        ("/target/lead", json!(2_147_483_646)),
+        ("/change/assigned", users),
+    ];
+    let mut outcome = other.to_vec();
+    outcome.push(("/upstream", refused("CONF-1001")));
+    let folder = folder_of(&[&[
+        line(1, "10:00:00", "intent", 1, &other),
+        line(2, "10:00:01", "outcome", 1, &outcome),
+    ]]);
+    let (_, table) = audit("query", folder.path(), &[]);
+    assert!(fits(&table) && !table.contains('\u{2026}'), "{table}");
+    for whole in ["2147483647", "2147483646", "CONF-1001", "2026-01-31 10:00:00"] {
+        assert!(table.contains(whole), "{whole} in {table}");
+    }
+    let letters = |text: &str| text.chars().filter(|it| it.is_alphabetic()).count();
+    let shown = letters(&table.lines().skip(1).collect::<String>());
+    let all = letters("CONF") + letters(long("one").as_str().unwrap()) + 101 + 6;
+    assert_eq!(shown, all + letters("exe_gsmadhur"), "{table}");
+    let (_, summary) = audit("summary", folder.path(), &[]);
+    assert!(fits(&summary) && summary.contains("CONF-1001") && !summary.contains('\u{2026}'));
+
+    let wide = std::process::Command::new(support::BINARY)
+        .args(["audit", "query"])
+        .arg(folder.path())
+        .env("COLUMNS", "300")
+        .output()
+        .unwrap();
+    let wide = String::from_utf8(wide.stdout).unwrap();
+    assert_eq!(wide.lines().count(), 2, "as wide as COLUMNS says: {wide}");
+}
+
+/// What failed changed nothing, and nobody knows of what has no outcome.
+#[test]
+fn the_summary_counts_what_was_changed() {
+    let failed = json!({"status": null, "code": "GW-5003", "attempts": 1, "duration_us": 9});
+    let denied = json!({"allow": false, "code": "GW-3001", "reason": "no", "grant": null});
+    let folder = folder_of(&[&[
+        line(1, "10:00:00", "intent", 1, &[]),
+        line(2, "10:00:01", "outcome", 1, &[]),
+        line(3, "10:00:02", "intent", 2, &[]),
+        line(4, "10:00:03", "outcome", 2, &[("/upstream", failed)]),
+        line(5, "10:00:04", "intent", 3, &[]),
+        line(6, "10:00:05", "denied", 4, &[("/decision", denied)]),
+    ]]);
+    let (status, summary) = audit("summary", folder.path(), &[]);
     assert_eq!(status, 0);
     let words: Vec<&str> = summary.split_whitespace().collect();
     let has = |row: &[&str]| words.windows(row.len()).any(|window| window == row);
-    assert!(has(&["test-app", "2", "0", "2", "4", "1"]), "{summary}");
-    assert!(has(&["test-app", "GW-3001", "1", "role"]), "{summary}");
+    assert!(has(&["app", "3", "1", "1", "1", "2", "1"]), "{summary}");
+    assert!(has(&["app", "GW-3001", "1", "no"]), "{summary}");
+    assert!(has(&["app", "GW-5003", "1", "no", "answer"]), "{summary}");
+    let (_, json) = audit("summary", folder.path(), &["--format", "json"]);
+    let json: Vec<Value> = json.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(json.len(), 3);
+    assert_eq!((&json[0]["unknown"], &json[0]["campaigns"]), (&json!(1), &json!([1])));
+    assert_eq!((&json[2]["of"], &json[2]["code"]), (&json!("failures"), &json!("GW-5003")));
+    let (_, csv) = audit("summary", folder.path(), &["--format", "csv"]);
+    assert_eq!(csv.lines().nth(1), Some("changes,app,3,,,1,1,1,2,[1]"));
 }
 
 #[test]
-fn evidence_stands_alone() {
+fn events_are_found() {
     let trail = trail();
-    let key = trail.folder.join("keys.pub");
-    let file = trail.world.folder.path().join("evidence.json");
-    let check = |evidence: &str| {
-        fs::write(&file, evidence).unwrap();
-        let output = Command::new(BINARY)
-            .args(["audit", "check-proof"])
-            .arg(&file)
-            .arg("--key")
-            .arg(&key)
-            .output()
-            .unwrap();
-        let words = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        (output.status.code().unwrap(), words)
-    };
-    for (reply, records) in trail.replies.iter().zip([2, 1, 1, 2]) {
-        let (status, evidence) = audit("prove", &trail.folder, &["--request", id(reply)]);
-        assert_eq!(status, 0, "{evidence}");
-        let (status, words) = check(&evidence);
-        assert!(status == 0 && words.starts_with("proved: request "), "{words}");
-
-        // By somebody else's program.
-        let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/test-tools/bin/python");
-        assert!(python.exists(), "tests/run installs what the tests need");
-        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/support/check_proof.py");
-        let output = Command::new(python).arg(script).arg(&file).arg(&key).output().unwrap();
-        let words = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-        assert_eq!(words, format!("proved {records}\n"));
-
-        let json: Value = serde_json::from_str(&evidence).unwrap();
-        let line = json["records"][0]["line"].as_str().unwrap();
-        let hash = json["records"][0]["inclusion"][0].as_str().unwrap();
-        let other = id(&trail.replies[usize::from(id(reply) == id(&trail.replies[0]))]);
-        for (from, to) in [
-            (id(reply), other),
-            ("evidence/1", "evidence/2"),
-            ("lead-users", "lead-user"),
-            (hash, &other_hash(hash)),
-            ("previous-size", "previous-sizf"),
-            ("\"sequence\": ", "\"sequence\": 1"),
-        ] {
-            let altered = evidence.replacen(from, to, 1);
-            assert_ne!(altered, evidence, "{from}");
-            let (status, words) = check(&altered);
-            assert!(status == 1 && words.starts_with("refused: "), "{from}: {words}");
-        }
-        assert!(!line.is_empty());
+    let (status, table) = audit("query", &trail.folder, &["--events"]);
+    assert!(status == 0 && fits(&table), "{table}");
+    for name in ["start", "credential_loaded", "segment_closed", "stop"] {
+        assert!(table.contains(name), "{name} in {table}");
     }
-    let unknown = "00000000-0000-7000-8000-000000000000";
-    let (status, words) = audit("prove", &trail.folder, &["--request", unknown]);
-    assert!(status == 1 && words.contains("no record of request"), "{words}");
-}
-
-fn other_hash(hash: &str) -> String {
-    let first = if hash.starts_with('A') { "B" } else { "A" };
-    format!("{first}{}", &hash[1..])
-}
-
-#[test]
-fn a_receipt_finds_its_record_and_no_other() {
-    let trail = trail();
-    for reply in &trail.replies {
-        let receipt = reply.header("audit-record").unwrap();
-        let (status, words) = audit("check-receipt", &trail.folder, &[receipt]);
-        assert!(status == 0 && words.contains("found: record "), "{words}");
-        let parts: Vec<&str> = receipt.split(' ').collect();
-        let sequence: u64 = parts[1].parse().unwrap();
-        for wrong in [
-            format!("cms-gateway/other {} {}", parts[1], parts[2]),
-            format!("{} {} {}", parts[0], sequence + 1, parts[2]),
-            format!("{} {} {}", parts[0], parts[1], other_hash(parts[2])),
-        ] {
-            let (status, words) = audit("check-receipt", &trail.folder, &[&wrong]);
-            assert!(status == 1 && words.starts_with("missing: "), "{wrong}: {words}");
-        }
-    }
-    assert_eq!(audit("check-receipt", &trail.folder, &["nonsense"]).0, 2);
+    let newest = rows(&trail.folder, &["--events", "--newest", "--limit", "1", "--since", "1h"]);
+    assert_eq!((newest.len(), &newest[0]["event"]["name"]), (1, &json!("stop")));
+    assert!(rows(&trail.folder, &["--events", "--until", "2020-01-01"]).is_empty());
 }
 
 #[test]
@@ -214,144 +250,58 @@ fn a_role_change_is_rehearsed_on_what_was_recorded() {
     let path = config.to_str().unwrap();
     let (status, words) = audit("replay", &trail.folder, &["--config", path]);
     assert_eq!((status, words.as_str()), (0, "0 of 4 decisions would differ\n"));
-    let text = fs::read_to_string(&config).unwrap();
-    let text = text.replace(
-        "permissions = [\"lead-users:assign\"]\ncampaigns = [1, 2]",
-        "permissions = [\"lead-users:assign\"]\ncampaigns = [7]",
-    );
-    let text = text.replace(
-        "permissions = [\"lead-users:assign\", \"lead-users:unassign\"]",
-        "permissions = [\"lead-users:assign\"]",
-    );
-    fs::write(&config, text).unwrap();
+    // What decides is enough.
+    let roles = "[roles.campaign-supervisor]\npermissions = [\"lead-users:assign\"]\n\
+                 campaigns = \"any\"\n[roles.north-dialer]\n\
+                 permissions = [\"lead-users:assign\"]\ncampaigns = [7]\n";
+    fs::write(&config, roles).unwrap();
     let (status, words) = audit("replay", &trail.folder, &["--config", path]);
     assert_eq!(status, 1, "{words}");
     assert!(words.ends_with("3 of 4 decisions would differ\n"), "{words}");
     assert!(words.contains("denied: role"), "{words}");
     assert!(words.contains("denied  allowed"), "{words}");
-    assert!(words.lines().all(|line| line.chars().count() <= 80), "{words}");
-}
-
-#[test]
-fn tail_follows_across_rotation() {
-    let mut trail = trail();
-    let mut child = Command::new(BINARY)
-        .args(["audit", "tail", "-n", "1"])
-        .arg(&trail.folder)
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map(Result::unwrap);
-    let first: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
-    assert_eq!(first["event"]["name"], "stop");
-    let mut command = Command::new(BINARY);
-    command.args(["serve", "--config"]).arg(trail.world.config());
-    trail.world.gateway = Gateway::start(command);
-    trail.world.gateway.wait_until_ready();
-    let token = trail.world.supervisor();
-    for _ in 0..6 {
-        assert_eq!(trail.world.put(&token, SAMPLE).status, 200);
+    assert!(words.lines().next().unwrap().contains("LEAD") && fits(&words), "{words}");
+    let (status, json, said) =
+        audit_apart("replay", &trail.folder, &["--config", path, "--format", "json"]);
+    let first: Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+    assert_eq!((status, &first["lead"], &first["would_be"]), (1, &json!(2), &json!("denied")));
+    assert_eq!((json.lines().count(), said.as_str()), (3, "3 of 4 decisions would differ\n"));
+    for (text, fault) in [
+        ("[role.x]\n".to_owned(), "has no role"),
+        (roles.replace("campaigns = [7]", "campaign = [7]"), "did you mean campaigns"),
+        (format!("{roles}[limits]\nusers = 0\n"), "limits.users"),
+    ] {
+        fs::write(&config, text).unwrap();
+        let (status, words) = audit("replay", &trail.folder, &["--config", path]);
+        assert!(status == 2 && words.contains(fault), "{words}");
     }
-    let mut last = first["sequence"].as_u64().unwrap();
-    let (mut outcomes, mut rotations) = (0, 0);
-    while outcomes < 6 {
-        let line: Value = serde_json::from_str(&lines.next().unwrap()).unwrap();
-        assert_eq!(line["sequence"], last + 1);
-        last += 1;
-        outcomes += u32::from(line["kind"] == "outcome");
-        rotations += u32::from(line["event"]["name"] == "segment_closed");
-    }
-    assert!(rotations > 1);
-    child.kill().unwrap();
-    wait_for("the end of tail", || child.try_wait().unwrap().is_some());
-}
-
-/// What OCSF 1.3 requires of API Activity and of the objects in it, and of which members an
-/// object must have one at least (github.com/ocsf/ocsf-schema: `events/application`, `objects`).
-const OCSF: &[(&str, &[&str], &[&str])] = &[
-    (
-        "",
-        &[
-            "activity_id",
-            "actor",
-            "api",
-            "category_uid",
-            "class_uid",
-            "metadata",
-            "severity_id",
-            "src_endpoint",
-            "time",
-            "type_uid",
-        ],
-        &[],
-    ),
-    ("/actor", &[], &["process", "user", "invoked_by", "session", "app_name", "app_uid"]),
-    ("/actor/user", &[], &["account", "name", "uid"]),
-    ("/actor/idp", &[], &["name", "uid"]),
-    ("/api", &["operation"], &[]),
-    ("/api/request", &["uid"], &[]),
-    ("/api/service", &[], &["name", "uid"]),
-    ("/metadata", &["product", "version"], &[]),
-    ("/metadata/product", &[], &["name", "uid"]),
-    ("/src_endpoint", &[], &["ip", "uid", "name", "hostname"]),
-    ("/resources/0", &[], &["name", "uid"]),
-];
-
-#[test]
-fn exports_have_what_their_schemas_require() {
-    let trail = trail();
-    let export = |format: &str| -> Vec<Value> {
-        let (status, words) = audit("export", &trail.folder, &["--format", format]);
-        assert_eq!(status, 0, "{words}");
-        words.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    };
-    let events = export("ocsf");
-    assert_eq!(events.len(), 4);
-    for event in &events {
-        for (place, all, some) in OCSF {
-            let Some(object) = event.pointer(place) else { continue };
-            assert!(all.iter().all(|name| !object[name].is_null()), "{place} of {event}");
-            let has_some = some.is_empty() || some.iter().any(|name| !object[name].is_null());
-            assert!(has_some, "{place} of {event}");
-        }
-        assert_eq!((&event["class_uid"], &event["type_uid"]), (&6003.into(), &600_303.into()));
-        let time = event["time"].as_u64().unwrap();
-        assert!((1_700_000_000_000..4_000_000_000_000).contains(&time), "milliseconds: {time}");
-    }
-    assert_eq!(events[0]["status_id"], 1);
-    assert_eq!(events[0]["api"]["response"]["code"], 200);
-    assert_eq!(events[1]["status_id"], 2);
-    assert_eq!(events[1]["status_code"], "GW-3001");
-    assert_eq!(events[1]["actor"]["authorizations"][0]["decision"], "denied");
-
-    let events = export("ecs");
-    assert_eq!(events.len(), 4);
-    for event in &events {
-        let required = ["/@timestamp", "/ecs/version", "/event/kind", "/event/category"];
-        assert!(required.iter().all(|place| event.pointer(place).is_some()), "{event}");
-        assert_eq!(event["user"]["id"], "test-app");
-    }
-    assert_eq!(events[0]["event"]["outcome"], "success");
-    assert_eq!(events[2]["event"]["type"], serde_json::json!(["access", "denied"]));
-    assert_eq!(events[2]["cms_gateway"]["campaign"], 7);
 }
 
 #[test]
 fn what_callers_chose_reaches_no_terminal_and_no_spreadsheet() {
     let world = World::start();
     world.gateway.wait_until_ready();
-    let token = world.mint(&world.provider.claims("=cmd|'\u{1b}[2J", &["campaign-supervisor"]));
+    let name = "=cmd|'\u{1b}[2J\u{202e}\u{85}\u{7f}\u{200b}\nrecord 9: by nobody";
+    let token = world.mint(&world.provider.claims(name, &["campaign-supervisor"]));
     let reply = world.put(&token, SAMPLE);
     assert_eq!(reply.status, 200);
     let folder = world.folder.path().join("audit");
-    for arguments in [&["query"][..], &["query", "--format", "csv"], &["summary"]] {
+    let receipt = reply.header("audit-record").unwrap();
+    for arguments in [
+        &["query"][..],
+        &["query", "--format", "csv"],
+        &["query", "--format", "json"],
+        &["summary"],
+        &["summary", "--format", "csv"],
+        &["export", "--format", "ocsf"],
+        &["check-receipt", receipt],
+    ] {
         let (status, words) = audit(arguments[0], &folder, &arguments[1..]);
         assert!(status == 0 && words.contains("cmd|'"), "{words}");
-        assert!(!words.contains('\u{1b}'), "{words:?}");
+        assert!(!words.contains(['\u{1b}', '\u{202e}', '\u{85}', '\u{7f}', '\u{200b}']), "{words}");
+        assert!(!words.lines().any(|line| line.starts_with("record 9")), "{words}");
     }
     let (_, csv) = audit("query", &folder, &["--format", "csv"]);
     assert!(csv.contains(",'=cmd|"), "{csv}");
-    let receipt = reply.header("audit-record").unwrap();
-    let (status, words) = audit("check-receipt", &folder, &[receipt]);
-    assert!(status == 0 && !words.contains('\u{1b}'), "{words:?}");
+    assert_eq!(rows(&folder, &[])[0]["actor"]["subject"], name, "JSON says the same, escaped");
 }

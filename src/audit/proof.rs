@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::checkpoint::Checkpoint;
+use super::entry::Record;
 use super::line::Head;
 use super::note::{Keys, NoteError};
 use super::tree::{Hash, Path, root_of_proof};
@@ -70,6 +71,9 @@ pub enum BadEvidence {
     /// A record is not what it says.
     #[error("the line of record {0} is not a record of this request with this sequence")]
     Record(u64),
+    /// A record stands there twice, or they are not in their order.
+    #[error("record {0} does not come after the one before it")]
+    OutOfOrder(u64),
     /// A record is not under the checkpoint.
     #[error("record {0} is not in the tree of the checkpoint")]
     NotIncluded(u64),
@@ -119,7 +123,8 @@ pub fn prove(
     Ok(Evidence { format: FORMAT.to_owned(), request_id, checkpoint, records })
 }
 
-/// Accepts evidence, and gives the checkpoint that it leads to, or refuses it.
+/// Accepts evidence, and gives the checkpoint that it leads to, or refuses it. It proves of each
+/// of its records that it is in the log; not that the log has no other of this request.
 ///
 /// # Errors
 ///
@@ -131,7 +136,11 @@ pub fn check(evidence: &[u8], keys: &Keys) -> Result<(Evidence, Checkpoint), Bad
         return Err(BadEvidence::Malformed("another form, or no record".to_owned()));
     }
     let checkpoint = Checkpoint::verify(&evidence.checkpoint, keys)?;
+    let mut before = 0;
     for Proved { sequence, line, inclusion } in &evidence.records {
+        if std::mem::replace(&mut before, *sequence) >= *sequence {
+            return Err(BadEvidence::OutOfOrder(*sequence));
+        }
         let head = Head::parse(line.as_bytes()).filter(|head| {
             head.sequence == *sequence && head.request_id == Some(evidence.request_id)
         });
@@ -156,23 +165,42 @@ pub struct Receipt {
     pub leaf: Hash,
 }
 
+/// What a whole trail has of a receipt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// The record.
+    Record {
+        /// Its line.
+        line: String,
+        /// Whether a checkpoint covers it.
+        is_signed: bool,
+    },
+    /// Another record in its place.
+    OtherRecord,
+    /// This log, and not the receipt's.
+    OtherLog(String),
+    /// Its last record, which is before the receipt's.
+    EndsAt(u64),
+    /// Its first record, which is after the receipt's; those before it were deleted.
+    BeginsAt(u64),
+}
+
 impl Receipt {
     /// Reads a receipt.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split_whitespace();
         let (origin, sequence, leaf) = (parts.next()?, parts.next()?, parts.next()?);
-        let receipt = Self {
-            origin: origin.to_owned(),
-            sequence: sequence.parse().ok()?,
-            leaf: Hash::parse(leaf)?,
-        };
-        parts.next().is_none().then_some(receipt)
+        let number: u64 = sequence.parse().ok()?;
+        let receipt =
+            Self { origin: origin.to_owned(), sequence: number, leaf: Hash::parse(leaf)? };
+        // As receipts have it: from 1, without a sign or a leading zero.
+        let is_plain = number > 0 && number.to_string() == sequence;
+        (is_plain && parts.next().is_none()).then_some(receipt)
     }
 }
 
-/// The line of the record that a receipt tells of, out of a whole trail; nothing where the trail
-/// has another one or none.
+/// What a trail has of a receipt.
 ///
 /// # Errors
 ///
@@ -181,14 +209,31 @@ pub fn find_receipt(
     trail: Trail<'_>,
     receipt: &Receipt,
     progress: &mut dyn FnMut(usize),
-) -> Result<Option<(String, u64)>, NotWhole> {
-    let mut line = None;
+) -> Result<Found, NotWhole> {
+    let mut found = None;
     let mut visit = |visited: Visited<'_>| {
-        if visited.head.sequence == receipt.sequence && visited.leaf == receipt.leaf {
-            line = Some(String::from_utf8_lossy(visited.line).into_owned());
+        if visited.head.sequence == receipt.sequence {
+            found = Some((visited.leaf, String::from_utf8_lossy(visited.line).into_owned()));
         }
     };
     let report = verify(trail, &mut visit, progress)?;
-    let newest = report.newest.filter(|(newest, _)| newest.origin == receipt.origin);
-    Ok(line.and_then(|line| Some((line, newest?.0.size))))
+    let newest = report.newest.as_ref().map(|(newest, _)| newest);
+    // A log has another origin since its gateway was given another name; each record says which
+    // name was its gateway's.
+    let origin = match found.as_ref().and_then(|(_, line)| Record::parse(line.as_bytes())) {
+        Some(record) => Some(format!("cms-gateway/{}", record.gateway.instance)),
+        None => newest.map(|newest| newest.origin.clone()),
+    };
+    if let Some(origin) = origin.filter(|origin| *origin != receipt.origin) {
+        return Ok(Found::OtherLog(origin));
+    }
+    Ok(match found {
+        Some((leaf, line)) if leaf == receipt.leaf => {
+            let is_signed = newest.is_some_and(|newest| receipt.sequence <= newest.size);
+            Found::Record { line, is_signed }
+        }
+        Some(_) => Found::OtherRecord,
+        None if receipt.sequence < report.first => Found::BeginsAt(report.first),
+        None => Found::EndsAt(report.last),
+    })
 }

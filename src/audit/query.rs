@@ -1,20 +1,24 @@
 //! Finding records: segments that can't hold any are skipped by the manifest, the others are
-//! searched for a text that every record sought must hold, and only the lines that hold it are
-//! decoded. An intent and its outcome make one row.
+//! searched. An intent and its outcome make one row, which belongs to the time of its intent.
 
-use std::collections::{HashMap, VecDeque};
-use std::io;
+mod join;
+mod search;
+
+use std::borrow::Cow;
 use std::path::Path;
 
-use memchr::memmem::Finder;
+use uuid::Uuid;
 
+use self::join::Joiner;
+use self::search::Search;
 use super::entry::Record;
-use super::folder::{self, SegmentFile};
-use super::log::manifest;
-use super::reader::{Blocks, map_parts};
+use super::folder::{MANIFEST, SegmentFile};
+use super::log::{Closed, manifest};
+use crate::reply::Code;
 
-/// The most rows that wait for their other half.
-const MOST_WAITING: usize = 4 << 10;
+pub use self::search::Damage;
+pub(crate) use super::reader::Blocks;
+pub use super::reader::{ReadError, segments};
 
 /// Which records are sought; what is not said matters not.
 #[derive(Debug, Clone, Default)]
@@ -33,7 +37,7 @@ pub struct Filter {
     pub operation: Option<String>,
     /// Whether it was allowed.
     pub allow: Option<bool>,
-    /// The code of the refusal, or of the error that came of it.
+    /// What came of it, as [`Row::result`] has it, in whichever case.
     pub code: Option<String>,
     /// The request's id.
     pub request: Option<String>,
@@ -52,109 +56,143 @@ pub struct Row {
     pub outcome: Option<Record>,
 }
 
+/// What is known of a change's effect at the CMS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// The CMS says that it is made.
+    Made,
+    /// It was refused, or failed.
+    NotMade,
+    /// Nothing says what came of it, or the CMS gave no answer that could be understood.
+    Unknown,
+}
+
 /// Shows every call that is sought, the oldest first or the newest, until `show` says that it is
-/// enough.
+/// enough, and tells what was noticed to be wrong with the trail.
 ///
 /// # Errors
 ///
-/// When the folder or a segment can't be read, or `show` fails.
+/// When there is no trail, or the folder or a segment can't be read.
 pub fn query(
     directory: &Path,
     filter: &Filter,
     is_newest_first: bool,
-    show: &mut dyn FnMut(Row) -> io::Result<bool>,
-) -> io::Result<()> {
+    show: &mut dyn FnMut(Row) -> bool,
+) -> Result<Damage, ReadError> {
     let mut joiner = Joiner::new(is_newest_first);
-    let mut segments = segments(directory, filter)?;
-    if is_newest_first {
-        segments.reverse();
+    let mut give = |row: Row| !filter.fits_row(&row) || show(row);
+    let reading = Reading { directory, filter, is_newest_first, with_outcomes: true };
+    let fits = |record: &Record| filter.fits(record);
+    let (damage, goes_on) =
+        reading.read(filter.needle(), &fits, &mut |record| joiner.take(record, &mut give))?;
+    if goes_on {
+        // The first that is enough ends it.
+        let _ = joiner.rest().into_iter().all(give);
     }
-    let mut give = |row: Row| if filter.fits_row(&row) { show(row) } else { Ok(true) };
-    for segment in segments {
-        let mut records = Vec::new();
-        let mut goes_on = true;
-        search(&segment, filter, &mut |found| {
-            if is_newest_first {
-                records.extend(found);
-                return Ok(true);
-            }
-            for record in found {
-                goes_on = goes_on && joiner.take(record, &mut give)?;
-            }
-            Ok(goes_on)
-        })?;
-        for record in records.into_iter().rev() {
-            goes_on = goes_on && joiner.take(record, &mut give)?;
-        }
-        if !goes_on {
-            return Ok(());
-        }
-    }
-    for row in joiner.rows {
-        if !give(row)? {
-            break;
-        }
-    }
-    Ok(())
+    Ok(damage)
 }
 
-/// The segments that may hold what is sought, the oldest first.
-fn segments(directory: &Path, filter: &Filter) -> io::Result<Vec<SegmentFile>> {
-    let (closed, _) = manifest(directory)?;
-    let mut segments = folder::segments(directory)?;
-    segments.retain(|segment| {
-        let place = closed.binary_search_by_key(&segment.first, |closed| closed.first);
-        let Some(closed) = place.ok().and_then(|place| closed.get(place)) else { return true };
-        let is_before = |time: &str, limit: &Option<String>| {
-            limit.as_ref().is_some_and(|limit| time < limit.as_str())
-        };
-        let (Some(from), Some(to)) = (closed.from, closed.to) else { return true };
-        !is_before(to.as_str(), &filter.since)
-            && filter.until.as_ref().is_none_or(|until| from.as_str() < until.as_str())
-    });
-    Ok(segments)
-}
-
-/// Gives the records of a segment that fit, a block's at a time, in their order.
-pub(super) fn search(
-    segment: &SegmentFile,
+/// Shows every event of the filter's period, as [`query`] shows calls.
+///
+/// # Errors
+///
+/// When there is no trail, or the folder or a segment can't be read.
+pub fn events(
+    directory: &Path,
     filter: &Filter,
-    give: &mut dyn FnMut(Vec<Record>) -> io::Result<bool>,
-) -> io::Result<()> {
-    let needle = filter.needle();
-    let finder = needle.as_ref().map(|needle| Finder::new(needle.as_bytes()));
-    let mut blocks = Blocks::open(segment)?;
-    while let Some(block) = blocks.next()? {
-        let found = map_parts(block, |part| {
-            let lines: Vec<&[u8]> = match &finder {
-                None => part.split(|byte| *byte == b'\n').collect(),
-                Some(finder) => lines_with(part, finder),
-            };
-            let records = lines.into_iter().filter_map(Record::parse);
-            records.filter(|record| filter.fits(record)).collect::<Vec<_>>()
-        });
-        if !give(found.into_iter().flatten().collect())? {
-            break;
-        }
-    }
-    Ok(())
+    is_newest_first: bool,
+    show: &mut dyn FnMut(Record) -> bool,
+) -> Result<Damage, ReadError> {
+    let reading = Reading { directory, filter, is_newest_first, with_outcomes: false };
+    let fits = |record: &Record| record.kind == "event" && filter.has_in_period(&record.time);
+    let needle = "\"kind\":\"event\"".to_owned();
+    reading.read(Some(needle), &fits, show).map(|(damage, _)| damage)
 }
 
-/// The lines that hold a text.
-fn lines_with<'a>(part: &'a [u8], finder: &Finder<'_>) -> Vec<&'a [u8]> {
-    let (mut lines, mut from) = (Vec::new(), 0);
-    while let Some(rest) = part.get(from..)
-        && let Some(hit) = finder.find(rest)
-    {
-        let hit = from + hit;
-        let before = part.get(..hit).unwrap_or_default();
-        let start = memchr::memrchr(b'\n', before).map_or(0, |end| end + 1);
-        let after = part.get(hit..).unwrap_or_default();
-        let end = memchr::memchr(b'\n', after).map_or(part.len(), |end| hit + end);
-        lines.push(part.get(start..end).unwrap_or_default());
-        from = end + 1;
+/// What is read, and in which direction.
+struct Reading<'a> {
+    directory: &'a Path,
+    filter: &'a Filter,
+    is_newest_first: bool,
+    /// Those too that come after the period, of what began in it.
+    with_outcomes: bool,
+}
+
+impl Reading<'_> {
+    /// Gives each record that fits until there are enough; and whether there never were.
+    fn read(
+        &self,
+        needle: Option<String>,
+        fits: &(dyn Fn(&Record) -> bool + Sync),
+        give: &mut dyn FnMut(Record) -> bool,
+    ) -> Result<(Damage, bool), ReadError> {
+        let path = self.directory.join(MANIFEST);
+        let (closed, _) = manifest(self.directory).map_err(ReadError::io(&path))?;
+        let mut all = segments(self.directory)?;
+        all.retain(is_begun);
+        let mut chosen = self.choose(&closed, &all);
+        if self.is_newest_first {
+            chosen.reverse();
+        }
+        let mut search = Search { needle, fits, damage: Damage::of_row(&closed, &all) };
+        for (segment, end) in chosen {
+            let mut backwards = Vec::new();
+            let mut goes_on = true;
+            search.read(segment, end, &mut |found| {
+                if self.is_newest_first {
+                    backwards.extend(found);
+                } else {
+                    goes_on = found.into_iter().all(&mut *give);
+                }
+                goes_on
+            })?;
+            if !goes_on || !backwards.into_iter().rev().all(&mut *give) {
+                return Ok((search.damage, false));
+            }
+        }
+        Ok((search.damage, true))
     }
-    lines
+
+    /// The segments that may hold what is sought, the oldest first, and with which record the next
+    /// one should begin.
+    fn choose<'a>(
+        &self,
+        closed: &[Closed],
+        segments: &'a [SegmentFile],
+    ) -> Vec<(&'a SegmentFile, Option<u64>)> {
+        let Filter { since, until, .. } = self.filter;
+        let nexts = segments.iter().skip(1).map(|next| Some(next.first)).chain([None]);
+        // The changes of the period that wait for their outcomes, as far as is known.
+        let mut open: Vec<Uuid> = Vec::new();
+        let mut chosen = Vec::new();
+        for (segment, next) in segments.iter().zip(nexts) {
+            let place = closed.binary_search_by_key(&segment.first, |closed| closed.first);
+            let closed = place.ok().and_then(|place| closed.get(place));
+            let (from, to) = closed.map_or((None, None), |closed| (closed.from, closed.to));
+            let is_before = to.zip(since.as_deref()).is_some_and(|(to, since)| to.as_str() < since);
+            let is_after =
+                from.zip(until.as_deref()).is_some_and(|(from, until)| from.as_str() >= until);
+            let pending = closed.map_or(&[][..], |closed| &closed.pending);
+            let are_open = open.len();
+            open.retain(|request| pending.contains(request));
+            let has_outcomes = self.with_outcomes && open.len() < are_open;
+            if !is_before && !is_after {
+                open = pending.to_vec();
+            }
+            if !is_before && (!is_after || has_outcomes) {
+                let end = closed.map(|closed| closed.last + 1).or(next);
+                chosen.push((segment, end));
+            }
+        }
+        chosen
+    }
+}
+
+/// Whether it has a record. A file that is made before its first record may yet be unmade.
+#[must_use]
+pub fn is_begun(segment: &SegmentFile) -> bool {
+    // One that is gone was compressed since, or is missed by whoever reads it.
+    !segment.path.metadata().is_ok_and(|metadata| metadata.len() == 0)
 }
 
 impl Filter {
@@ -181,7 +219,8 @@ impl Filter {
         user.or_else(|| named("subject", &self.actor)).or_else(|| named("client_id", &self.client))
     }
 
-    /// Whether a record fits in what intent and outcome have both.
+    /// Whether a record fits in what intent and outcome have both. Where one of them is outside of
+    /// the period and the other may not be, both are needed to know.
     fn fits(&self, record: &Record) -> bool {
         fn is<T: PartialEq>(sought: Option<&T>, found: Option<&T>) -> bool {
             sought.is_none_or(|sought| found == Some(sought))
@@ -197,13 +236,19 @@ impl Filter {
             && is(self.request.as_ref(), record.request_id.as_ref())
             && self.user.as_ref().is_none_or(names)
             && self.since.as_ref().is_none_or(|since| record.time >= *since)
-            && self.until.as_ref().is_none_or(|until| record.time < *until)
     }
 
     fn fits_row(&self, row: &Row) -> bool {
-        let code = |code: &String| row.code() == Some(code);
-        self.allow.is_none_or(|allow| row.any().decision.allow == Some(allow))
-            && self.code.as_ref().is_none_or(code)
+        // An outcome alone is one of an intent before the period, or of one that was deleted.
+        (row.first.is_some() || self.since.is_none())
+            && self.has_in_period(&row.any().time)
+            && self.allow.is_none_or(|allow| row.any().decision.allow == Some(allow))
+            && self.code.as_ref().is_none_or(|code| row.result().eq_ignore_ascii_case(code))
+    }
+
+    fn has_in_period(&self, time: &str) -> bool {
+        self.since.as_deref().is_none_or(|since| time >= since)
+            && self.until.as_deref().is_none_or(|until| time < until)
     }
 }
 
@@ -221,63 +266,32 @@ impl Row {
         let outcome = self.outcome.as_ref().and_then(|outcome| outcome.upstream.code.as_ref());
         outcome.or(self.any().decision.code.as_ref())
     }
-}
 
-/// Puts intents and outcomes together, and gives rows in the order of their beginnings.
-struct Joiner {
-    rows: VecDeque<Row>,
-    /// How many rows were given.
-    given: usize,
-    /// The rows that wait for their other half, by request; counted from the first row of all.
-    waiting: HashMap<String, usize>,
-    is_newest_first: bool,
-}
-
-impl Joiner {
-    fn new(is_newest_first: bool) -> Self {
-        Self { rows: VecDeque::new(), given: 0, waiting: HashMap::new(), is_newest_first }
+    /// The CMS's status, if it gave one.
+    #[must_use]
+    pub fn status(&self) -> Option<u16> {
+        self.outcome.as_ref()?.upstream.status
     }
 
-    fn take(
-        &mut self,
-        record: Record,
-        give: &mut dyn FnMut(Row) -> io::Result<bool>,
-    ) -> io::Result<bool> {
-        let request = record.request_id.as_deref().filter(|_| record.kind != "denied");
-        let place = request.and_then(|request| self.waiting.remove(request));
-        let row = place.and_then(|place| self.rows.get_mut(place.checked_sub(self.given)?));
-        let is_outcome = record.kind == "outcome";
-        match row {
-            Some(row) if is_outcome => row.outcome = Some(record),
-            Some(row) => row.first = Some(record),
-            None => {
-                // What comes first of two: the intent, or the outcome when read backwards.
-                if let Some(request) = request.filter(|_| is_outcome == self.is_newest_first) {
-                    self.waiting.insert(request.to_owned(), self.given + self.rows.len());
-                }
-                let (first, outcome) =
-                    if is_outcome { (None, Some(record)) } else { (Some(record), None) };
-                self.rows.push_back(Row { first, outcome });
-            }
+    /// What is known of its effect.
+    #[must_use]
+    pub fn effect(&self) -> Effect {
+        let silent = [Code::UpstreamTooSlow.as_str(), Code::UpstreamUnintelligible.as_str()];
+        match (self.code(), self.status()) {
+            _ if self.outcome.is_none() && self.any().kind != "denied" => Effect::Unknown,
+            (None, Some(200..300)) => Effect::Made,
+            (Some(code), _) if silent.contains(&code.as_str()) => Effect::Unknown,
+            _ => Effect::NotMade,
         }
-        while let Some(row) = self.rows.front()
-            && (self.is_done(row) || self.rows.len() > MOST_WAITING)
-        {
-            let Some(row) = self.rows.pop_front() else { break };
-            self.given += 1;
-            if let Some(request) = row.any().request_id.as_ref().filter(|_| !self.is_done(&row)) {
-                self.waiting.remove(request);
-            }
-            if !give(row)? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
     }
 
-    /// Whether nothing more of it is to come.
-    fn is_done(&self, row: &Row) -> bool {
-        let other = if self.is_newest_first { &row.first } else { &row.outcome };
-        other.is_some() || row.any().kind == "denied"
+    /// What came of it: the code of what went wrong, or the CMS's status.
+    #[must_use]
+    pub fn result(&self) -> Cow<'_, str> {
+        match (self.code(), self.status()) {
+            (Some(code), _) => Cow::Borrowed(code),
+            (None, Some(status)) => Cow::Owned(status.to_string()),
+            (None, None) => Cow::Borrowed("unknown"),
+        }
     }
 }

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::num::NonZeroUsize;
 use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use super::folder::{self, SegmentFile};
 
@@ -11,8 +12,47 @@ const BLOCK: usize = 8 << 20;
 /// The longest line that is taken for one, in bytes.
 const LONGEST_LINE: usize = 64 << 20;
 
+/// Why a trail can't be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// Whoever asks what is in it should not be told: nothing.
+    #[error("{} holds no segment of a trail", .0.display())]
+    NoTrail(PathBuf),
+    /// A file or the folder.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        error: io::Error,
+    },
+}
+
+impl ReadError {
+    /// With the path that it is about.
+    pub fn io(path: &Path) -> impl Fn(io::Error) -> Self {
+        move |error| Self::Io { path: path.to_owned(), error }
+    }
+
+    /// Whether what was to be read is not there.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Io { error, .. } if error.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// The segments of a trail in their order.
+///
+/// # Errors
+///
+/// When there is none, or the folder can't be read.
+pub fn segments(directory: &Path) -> Result<Vec<SegmentFile>, ReadError> {
+    let segments = folder::segments(directory).map_err(ReadError::io(directory))?;
+    if segments.is_empty() { Err(ReadError::NoTrail(directory.to_owned())) } else { Ok(segments) }
+}
+
 /// A segment in blocks of whole lines.
-pub(super) struct Blocks {
+pub(crate) struct Blocks {
     source: Box<dyn Read + Send>,
     buffer: Vec<u8>,
     /// How much of the buffer was given out.
@@ -20,7 +60,12 @@ pub(super) struct Blocks {
 }
 
 impl Blocks {
-    pub(super) fn open(segment: &SegmentFile) -> io::Result<Self> {
+    /// Opens a segment, compressed or not.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be read.
+    pub(crate) fn open(segment: &SegmentFile) -> io::Result<Self> {
         let source: Box<dyn Read + Send> = match folder::open(&segment.path) {
             Ok(file) if segment.is_compressed => Box::new(zstd::Decoder::new(file)?),
             // It may have been compressed since its folder was listed.
@@ -33,8 +78,12 @@ impl Blocks {
         Ok(Self { source, buffer: Vec::new(), given: 0 })
     }
 
-    /// The next whole lines, each with its line feed; nothing at the end.
-    pub(super) fn next(&mut self) -> io::Result<Option<&[u8]>> {
+    /// The next whole lines, each with its line feed; nothing at the end, until more is written.
+    ///
+    /// # Errors
+    ///
+    /// When it can't be read or decoded, or a line has no end.
+    pub(crate) fn next(&mut self) -> io::Result<Option<&[u8]>> {
         self.buffer.drain(..self.given);
         self.given = 0;
         loop {

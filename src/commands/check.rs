@@ -3,14 +3,16 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::{WRONG_USE, refuse, say};
+use super::output::Output;
+use super::{DONE, WRONG_USE, refuse};
 use crate::config;
 
 pub(super) fn run(file: &Path) -> ExitCode {
     match config::load(file) {
         Ok(_) => {
-            say(format_args!("{}: no faults", file.display()));
-            ExitCode::SUCCESS
+            let mut output = Output::new();
+            output.say(format_args!("{}: no faults", file.display()));
+            output.end(DONE)
         }
         Err(faults) => refuse(faults, WRONG_USE),
     }

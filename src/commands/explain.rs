@@ -9,7 +9,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{NO, WRONG_USE, refuse, say};
+use super::output::Output;
+use super::{DONE, NO, WRONG_USE, refuse};
 use crate::audit::Events;
 use crate::config::{self, Config};
 use crate::identity::{Identity, Principal, Refusal};
@@ -42,13 +43,14 @@ struct Who {
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    match explain(arguments) {
-        Ok(status) => status,
+    let mut output = Output::new();
+    match explain(arguments, &mut output) {
+        Ok(status) => output.end(status),
         Err(wrong) => refuse(wrong, WRONG_USE),
     }
 }
 
-fn explain(arguments: &Arguments) -> Result<ExitCode, String> {
+fn explain(arguments: &Arguments, output: &mut Output) -> Result<u8, String> {
     let config = config::load(&arguments.config).map_err(|faults| faults.to_string())?;
     let body = read(&arguments.body_file)?;
     let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
@@ -56,55 +58,58 @@ fn explain(arguments: &Arguments) -> Result<ExitCode, String> {
         .map_err(|error| error.to_string())?;
     let principal = match (&arguments.who.token_file, &arguments.who.claims_file) {
         (Some(file), _) => by_token(&identity, &read(file)?)?,
-        (None, Some(file)) => by_claims(&identity, &config, &read(file)?)?,
+        (None, Some(file)) => by_claims(&identity, &config, &read(file)?, output)?,
         (None, None) => return Err("name a token or claims".to_owned()),
     };
     let principal = match principal {
         Ok(principal) => principal,
         Err(refusal) => {
             let code = Problem::from(&refusal).code.as_str();
-            return Ok(denied(&format!("{code}: the token is refused: {refusal}")));
+            return Ok(denied(output, &format!("{code}: the token is refused: {refusal}")));
         }
     };
     let shown = |text: Option<&str>| text.unwrap_or("none").to_owned();
-    say(format_args!(
+    output.say(format_args!(
         "caller:   subject {}, client {}, issuer {}",
         shown(principal.subject()),
         shown(principal.client_id()),
         principal.issuer()
     ));
-    say(format_args!("roles:    {}", principal.roles().join(", ")));
+    output.say(format_args!("roles:    {}", principal.roles().join(", ")));
     // With a second operation, the caller of this command would name one.
     let Some(operation) = operation::ALL.first() else { return Err("no operation".to_owned()) };
     let change = match (operation.decode)(&body, config.limits.users) {
         Ok(change) => change,
         Err(fault) => {
-            return Ok(denied(&format!("{}: {fault}", Problem::from(&fault).code.as_str())));
+            return Ok(denied(
+                output,
+                &format!("{}: {fault}", Problem::from(&fault).code.as_str()),
+            ));
         }
     };
     let target = change.facts().target;
-    say(format_args!("target:   campaign {}, lead {}", target.campaign, target.lead));
+    output.say(format_args!("target:   campaign {}, lead {}", target.campaign, target.lead));
     match config.roles.authorize(principal, change) {
         Ok(permitted) => {
-            say("decision: allowed");
+            output.say("decision: allowed");
             for grant in permitted.grants() {
-                say(format_args!("  role {} grants {}", grant.role, grant.permission));
+                output.say(format_args!("  role {} grants {}", grant.role, grant.permission));
             }
-            Ok(ExitCode::SUCCESS)
+            Ok(DONE)
         }
         Err(refused) => {
-            let status = denied(Problem::from(&*refused).code.as_str());
+            let status = denied(output, Problem::from(&*refused).code.as_str());
             for lack in &refused.lacks {
-                say(format_args!("  {lack}"));
+                output.say(format_args!("  {lack}"));
             }
             Ok(status)
         }
     }
 }
 
-fn denied(why: &str) -> ExitCode {
-    say(format_args!("decision: denied, {why}"));
-    ExitCode::from(NO)
+fn denied(output: &mut Output, why: &str) -> u8 {
+    output.say(format_args!("decision: denied, {why}"));
+    NO
 }
 
 fn read(file: &Path) -> Result<Vec<u8>, String> {
@@ -124,6 +129,7 @@ fn by_claims(
     identity: &Identity,
     config: &Config,
     bytes: &[u8],
+    output: &mut Output,
 ) -> Result<Result<Principal, Refusal>, String> {
     let claims = crate::strict_json::parse(bytes)
         .map_err(|error| format!("the claims are not strict JSON: {error}"))?;
@@ -143,7 +149,7 @@ fn by_claims(
             ("exp", json!(soon.as_secs())),
         ] {
             if !claims.contains_key(name) {
-                say(format_args!("assumed:  {name} {value}, which the claims do not have"));
+                output.say(format_args!("assumed:  {name} {value}, which the claims do not have"));
                 claims.insert(name.to_owned(), value);
             }
         }

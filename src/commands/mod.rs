@@ -3,7 +3,9 @@
 mod audit;
 mod check;
 mod explain;
+mod output;
 mod serve;
+mod text;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -11,6 +13,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+
+use self::text::plain;
 
 /// An authenticating reverse proxy: a Bearer call in, a Basic call out, on record.
 #[derive(Debug, Parser)]
@@ -52,20 +56,19 @@ pub fn run(arguments: Arguments) -> ExitCode {
     }
 }
 
+const DONE: u8 = 0;
 const NO: u8 = 1;
 const WRONG_USE: u8 = 2;
 
-fn say(text: impl Display) {
-    // Nobody to hear it is no fault of ours.
-    let _ = writeln!(std::io::stdout(), "{}", plain(&text.to_string()));
-}
-
+/// Says on standard error why there is no better end.
 fn refuse(text: impl Display, status: u8) -> ExitCode {
-    let _ = writeln!(std::io::stderr(), "{}", plain(&text.to_string()));
+    warn(text);
     ExitCode::from(status)
 }
 
-/// Without what a terminal would obey: tokens and records hold what others chose.
-fn plain(text: &str) -> String {
-    text.replace(|it: char| it.is_control() && it != '\n', "\u{fffd}")
+fn warn(text: impl Display) {
+    for line in text.to_string().split('\n') {
+        // Nobody to hear it is no fault of ours.
+        let _ = writeln!(std::io::stderr(), "{}", plain(line));
+    }
 }

@@ -431,3 +431,6 @@ fn is_whole(request: &[u8]) -> bool {
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
     length.is_none_or(|length| body.len() >= length.parse().unwrap_or(0))
 }
+
+/// For the tests of those who read a trail.
+pub mod reading;

@@ -1,21 +1,24 @@
 //! `audit export`: calls in the formats that SIEMs ingest, a line of JSON each.
 
-use std::io::{self, BufWriter, Write};
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
 
-use super::query::FilterArguments;
+use super::conclude;
+use super::filter::FilterArguments;
 use crate::audit::export::{ecs, ocsf};
-use crate::audit::query::{Filter, query};
-use crate::commands::{WRONG_USE, refuse};
+use crate::audit::query::query;
+use crate::commands::output::Output;
+use crate::commands::text::escaped;
+use crate::commands::{DONE, WRONG_USE, refuse, warn};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::commands) struct Arguments {
     /// The trail's folder
     directory: PathBuf,
-    /// OCSF 1.3 API Activity (6003), or Elastic Common Schema 8.11
+    /// How a SIEM has them
     #[arg(long, value_enum)]
     format: Format,
     #[command(flatten)]
@@ -24,25 +27,35 @@ pub(in crate::commands) struct Arguments {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Format {
+    /// OCSF 1.3, API Activity (6003)
     Ocsf,
+    /// Elastic Common Schema 8.11
     Ecs,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let mut out = BufWriter::new(io::stdout());
-    let filter = Filter::from(&arguments.filter);
-    let written = query(&arguments.directory, &filter, false, &mut |row| {
+    let filter = match arguments.filter.filter() {
+        Ok(filter) => filter,
+        Err(status) => return status,
+    };
+    let mut output = Output::new();
+    let mut is_empty = true;
+    let read = query(&arguments.directory, &filter, false, &mut |row| {
         let event = match arguments.format {
             Format::Ocsf => ocsf(&row),
             Format::Ecs => ecs(&row),
         };
-        serde_json::to_writer(&mut out, &event)?;
-        out.write_all(b"\n")?;
-        Ok(true)
+        is_empty = false;
+        let _ = writeln!(output, "{}", escaped(&event.to_string()));
+        output.is_open()
     });
-    match written.and_then(|()| out.flush()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => refuse(format_args!("{}: {error}", arguments.directory.display()), WRONG_USE),
+    match read {
+        Ok(damage) => {
+            if is_empty {
+                warn("no call matches");
+            }
+            conclude(output, &damage, DONE)
+        }
+        Err(error) => refuse(error, WRONG_USE),
     }
 }

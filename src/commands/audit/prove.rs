@@ -1,24 +1,28 @@
-//! `audit prove`, `audit check-proof`, `audit check-receipt`: evidence for one request.
+//! `audit prove` and `audit check-proof`: evidence for one request.
 
 use std::fs;
+use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use uuid::Uuid;
 
+use super::filter::request;
 use super::verify::progress;
 use super::{TrailArguments, Trust, not_whole};
 use crate::audit::entry::Record;
-use crate::audit::proof::{ProveError, Receipt, check, find_receipt, prove};
+use crate::audit::proof::{ProveError, check, prove};
 use crate::audit::verify::Trail;
-use crate::commands::{NO, WRONG_USE, refuse, say};
+use crate::commands::output::Output;
+use crate::commands::text::{escaped, plain};
+use crate::commands::{DONE, NO, WRONG_USE, refuse, warn};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::commands) struct Arguments {
     #[command(flatten)]
     trail: TrailArguments,
     /// The request's id, as in the answer's X-Request-Id
-    #[arg(long, value_name = "ID")]
+    #[arg(long, value_name = "ID", value_parser = request)]
     request: Uuid,
 }
 
@@ -26,18 +30,9 @@ pub(in crate::commands) struct Arguments {
 pub(in crate::commands) struct CheckProof {
     /// The evidence
     evidence: PathBuf,
-    /// The public key that must have signed
+    /// The public key that must have signed: verifier keys, one a line, or PEM
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
-}
-
-#[derive(Debug, clap::Args)]
-pub(in crate::commands) struct CheckReceipt {
-    #[command(flatten)]
-    trail: TrailArguments,
-    /// The value of the answer's Audit-Record
-    #[arg(required = true, num_args = 1..=3)]
-    receipt: Vec<String>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
@@ -50,14 +45,20 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let trail = Trail { directory, keys: &trust.keys, outside: &[] };
     let proved = prove(trail, arguments.request, &mut |read| bar.inc(read as u64));
     bar.finish_and_clear();
-    match proved {
-        Ok(evidence) => {
-            say(serde_json::to_string_pretty(&evidence).unwrap_or_default());
-            ExitCode::SUCCESS
-        }
-        Err(ProveError::NotWhole(error)) => not_whole(&error),
-        Err(error) => refuse(error, NO),
+    let evidence = match proved {
+        Ok(evidence) => serde_json::to_string_pretty(&evidence).unwrap_or_default(),
+        Err(ProveError::NotWhole(error)) => return not_whole(&error),
+        Err(error) => return refuse(error, NO),
+    };
+    let evidence = escaped(&evidence);
+    // Whoever is given it can't ask for it again.
+    if let Err(error) = check(evidence.as_bytes(), &trust.keys) {
+        return refuse(format_args!("the evidence would be refused: {error}"), NO);
     }
+    let mut output = Output::new();
+    let _ = writeln!(output, "{evidence}");
+    trust.caveat().into_iter().for_each(warn);
+    output.end(DONE)
 }
 
 pub(super) fn check_proof(arguments: &CheckProof) -> ExitCode {
@@ -70,62 +71,66 @@ pub(super) fn check_proof(arguments: &CheckProof) -> ExitCode {
         Ok(evidence) => evidence,
         Err(error) => return refuse(format_args!("{name}: {error}"), WRONG_USE),
     };
-    match check(&evidence, &trust.keys) {
-        Ok((evidence, checkpoint)) => {
-            let (size, origin) = (checkpoint.size, &checkpoint.origin);
-            say(format_args!("proved: request {} in the log {origin}", evidence.request_id));
-            for record in &evidence.records {
-                tell(&record.line);
-            }
-            say(format_args!("signed: the checkpoint at record {size}"));
-            ExitCode::SUCCESS
+    let (evidence, checkpoint) = match check(&evidence, &trust.keys) {
+        Ok(accepted) => accepted,
+        Err(error) => return refuse(format_args!("refused: {name}: {error}"), NO),
+    };
+    let mut output = Output::new();
+    output.say(format_args!("proved: request {}", evidence.request_id));
+    output.say(format_args!("in the log {}", checkpoint.origin));
+    let mut kinds = Vec::new();
+    for record in &evidence.records {
+        if let Some(record) = Record::parse(record.line.as_bytes()) {
+            tell(&record, &mut output);
+            kinds.push(record.kind);
         }
-        Err(error) => refuse(format_args!("refused: {name}: {error}"), NO),
     }
+    let has = |kind: &str| kinds.iter().any(|own| own == kind);
+    if has("intent") && !has("outcome") {
+        output.say("no outcome in this evidence");
+    }
+    if has("outcome") && !has("intent") {
+        output.say("no intent in this evidence");
+    }
+    output.say(format_args!("signed: the checkpoint at record {}", checkpoint.size));
+    output.say("This proves that these records are in the log, not that it has no others of");
+    output.say("the request.");
+    output.end(DONE)
 }
 
-pub(super) fn check_receipt(arguments: &CheckReceipt) -> ExitCode {
-    let directory = arguments.trail.directory.as_path();
-    let text = arguments.receipt.join(" ");
-    let Some(receipt) = Receipt::parse(&text) else {
-        let form = "<origin> <sequence> <leaf hash>";
-        return refuse(format_args!("{text:?} is no receipt; write {form}"), WRONG_USE);
-    };
-    let trust = match Trust::read(&arguments.trail) {
-        Ok(trust) => trust,
-        Err(status) => return status,
-    };
-    let bar = progress(directory, 1);
-    let trail = Trail { directory, keys: &trust.keys, outside: &[] };
-    let found = find_receipt(trail, &receipt, &mut |read| bar.inc(read as u64));
-    bar.finish_and_clear();
-    match found {
-        Ok(Some((line, signed))) => {
-            tell(&line);
-            let is_signed = receipt.sequence <= signed;
-            let not = if is_signed { "" } else { ", and under no checkpoint yet" };
-            say(format_args!("found: record {} is in the trail{not}", receipt.sequence));
-            ExitCode::SUCCESS
-        }
-        Ok(None) => {
-            let Receipt { origin, sequence, .. } = receipt;
-            refuse(format_args!("missing: {origin} has no such record {sequence} here"), NO)
-        }
-        Err(error) => not_whole(&error),
+/// What a record says, in lines.
+pub(super) fn tell(record: &Record, output: &mut Output) {
+    output.say(format_args!("record {}: {}, {}", record.sequence, record.kind, record.time));
+    if let Some(name) = &record.event.name {
+        let count = record.event.count.map(|count| format!(", {count} in number"));
+        let detail = record.event.detail.as_ref().map(|detail| format!(": {detail}"));
+        let (count, detail) = (count.unwrap_or_default(), detail.unwrap_or_default());
+        output.say_below(&format!("event {name}{count}{detail}"));
     }
-}
-
-fn tell(line: &str) {
-    let Some(record) = Record::parse(line.as_bytes()) else { return };
-    let list = |sign: &str, users: &[String]| {
-        users.iter().map(|user| format!(" {sign}{user}")).collect::<String>()
-    };
-    let Record { sequence, time, kind, .. } = &record;
     let target = match (record.target.campaign, record.target.lead) {
-        (Some(campaign), Some(lead)) => format!(", campaign {campaign} lead {lead}:"),
+        (Some(campaign), Some(lead)) => format!(", campaign {campaign}, lead {lead}"),
         _ => String::new(),
     };
-    let (who, assigned) = (record.who(), list("+", record.assigned()));
-    let unassigned = list("-", record.unassigned());
-    say(format_args!("record {sequence}: {time} {kind} by {who}{target}{assigned}{unassigned}"));
+    if record.actor.issuer.is_some() {
+        output.say_below(&format!("by {}{target}", plain(&record.who())));
+    }
+    let assigned = record.assigned().iter().map(|user| format!("+{user}"));
+    let unassigned = record.unassigned().iter().map(|user| format!("-{user}"));
+    output.say_below(&assigned.chain(unassigned).collect::<Vec<_>>().join(" "));
+    let decision = &record.decision;
+    let text = |text: &Option<String>| text.as_deref().unwrap_or("?").to_owned();
+    match decision.allow {
+        Some(true) => output.say_below(&format!("allowed by {}", text(&decision.grant))),
+        Some(false) => {
+            let (code, reason) = (text(&decision.code), text(&decision.reason));
+            output.say_below(&format!("denied {code}: {reason}"));
+        }
+        None => {}
+    }
+    if record.kind == "outcome" {
+        let status = record.upstream.status.map(|status| format!("the CMS answered {status}"));
+        let status = status.unwrap_or_else(|| "no answer of the CMS".to_owned());
+        let code = record.upstream.code.as_ref().map(|code| format!(", {code}"));
+        output.say_below(&format!("result: {status}{}", code.unwrap_or_default()));
+    }
 }

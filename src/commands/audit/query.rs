@@ -1,16 +1,17 @@
-//! `audit query`: which calls there were.
+//! `audit query`: which calls there were, or what happened to the gateway itself.
 
-use std::io::{self, BufWriter, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::SystemTime;
 
-use clap::ValueEnum;
+use serde::Serialize;
 
-use super::table::{Column, Table};
+use super::filter::FilterArguments;
+use super::rows::{Format, Rows};
+use super::table::{fixed, flexible};
+use super::{conclude, to_the_second};
 use crate::audit::entry::Record;
-use crate::audit::query::{Filter, Row, query};
-use crate::commands::{WRONG_USE, plain, refuse};
+use crate::audit::query::{Row, events, query};
+use crate::commands::{DONE, WRONG_USE, refuse, warn};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::commands) struct Arguments {
@@ -18,6 +19,9 @@ pub(in crate::commands) struct Arguments {
     directory: PathBuf,
     #[command(flatten)]
     filter: FilterArguments,
+    /// Show events, of the gateway itself, and no calls
+    #[arg(long)]
+    events: bool,
     /// Show so many at most
     #[arg(long, value_name = "NUMBER")]
     limit: Option<u64>,
@@ -29,270 +33,114 @@ pub(in crate::commands) struct Arguments {
     format: Format,
 }
 
-#[derive(Debug, Clone, clap::Args)]
-pub(super) struct FilterArguments {
-    /// Who asked: the token's subject
-    #[arg(long)]
-    actor: Option<String>,
-    /// The client that the token was given to
-    #[arg(long)]
-    client: Option<String>,
-    #[arg(long, value_name = "ID")]
-    campaign: Option<i32>,
-    #[arg(long, value_name = "ID")]
-    lead: Option<i32>,
-    /// A user who was assigned or taken off
-    #[arg(long)]
-    user: Option<String>,
-    #[arg(long)]
-    operation: Option<String>,
-    #[arg(long, value_enum)]
-    decision: Option<Decision>,
-    /// The code of the refusal, or of the error that came of it
-    #[arg(long)]
-    code: Option<String>,
-    /// The request's id
-    #[arg(long, value_name = "ID")]
-    request: Option<String>,
-    /// From then on: RFC 3339, a date, or how long ago, as "7d"
-    #[arg(long, value_name = "TIME", value_parser = since)]
-    since: Option<String>,
-    /// Until then; of a date the whole day
-    #[arg(long, value_name = "TIME", value_parser = until)]
-    until: Option<String>,
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum Decision {
-    #[value(alias = "allowed")]
-    Allow,
-    #[value(alias = "denied")]
-    Deny,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub(super) enum Format {
-    Table,
-    Json,
-    Csv,
-}
-
-impl From<&FilterArguments> for Filter {
-    fn from(arguments: &FilterArguments) -> Self {
-        let arguments = arguments.clone();
-        Self {
-            actor: arguments.actor,
-            client: arguments.client,
-            campaign: arguments.campaign,
-            lead: arguments.lead,
-            user: arguments.user,
-            operation: arguments.operation,
-            allow: arguments.decision.map(|decision| matches!(decision, Decision::Allow)),
-            code: arguments.code,
-            request: arguments.request,
-            since: arguments.since,
-            until: arguments.until,
-        }
-    }
-}
-
-fn since(text: &str) -> Result<String, String> {
-    time(text, false)
-}
-
-fn until(text: &str) -> Result<String, String> {
-    time(text, true)
-}
-
-/// A time as records have it.
-fn time(text: &str, is_end: bool) -> Result<String, String> {
-    const DAY: std::time::Duration = std::time::Duration::from_secs(24 * 3600);
-    let show = |time: SystemTime| humantime::format_rfc3339_micros(time).to_string();
-    if let Ok(ago) = humantime::parse_duration(text) {
-        return SystemTime::now().checked_sub(ago).map(show).ok_or_else(|| "is too long".into());
-    }
-    if text.len() == 10
-        && let Ok(day) = humantime::parse_rfc3339(&format!("{text}T00:00:00Z"))
-    {
-        return Ok(show(if is_end { day + DAY } else { day }));
-    }
-    let weak = humantime::parse_rfc3339_weak(text).map(show);
-    weak.map_err(|_| "write RFC 3339 in UTC (2026-01-31T09:00:00Z), a date, or 7d".to_owned())
+/// A call as programs have it: what the outcome says, which is all that the intent says and more,
+/// with the intent's time, sequence and kind, and with the outcome's own beside them.
+#[derive(Serialize)]
+struct Call<'a> {
+    #[serde(flatten)]
+    record: Record,
+    outcome_time: Option<&'a str>,
+    outcome_sequence: Option<u64>,
+    result: &'a str,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
-    let mut output = Output::new(arguments.format);
-    let mut left = arguments.limit.unwrap_or(u64::MAX);
-    let filter = Filter::from(&arguments.filter);
-    let shown = output.begin().and_then(|()| {
-        query(&arguments.directory, &filter, arguments.newest, &mut |row| {
-            if left == 0 {
-                return Ok(false);
-            }
-            left -= 1;
-            output.show(&row)?;
-            Ok(left > 0)
-        })
-    });
-    match shown.and_then(|()| output.end()) {
-        Ok(()) => ExitCode::SUCCESS,
-        // Whoever reads has seen enough, as `head` does.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => refuse(format_args!("{}: {error}", arguments.directory.display()), WRONG_USE),
+    let Arguments { directory, filter, limit, newest, format, .. } = arguments;
+    if arguments.events && filter.names_calls() {
+        let what = "--events goes with --since, --until, --limit, --newest and --format alone";
+        return refuse(what, WRONG_USE);
     }
+    let filter = match filter.filter() {
+        Ok(filter) => filter,
+        Err(status) => return status,
+    };
+    let limit = limit.unwrap_or(u64::MAX);
+    let (mut rows, read);
+    if arguments.events {
+        let columns = vec![fixed("TIME"), fixed("EVENT"), flexible("DETAIL")];
+        rows = Rows::new(*format, columns, &Record::default());
+        read = events(directory, &filter, *newest, &mut |record| {
+            rows.number() < limit
+                && rows.show(&record, || event_cells(&record))
+                && rows.number() < limit
+        });
+    } else {
+        let columns = vec![
+            fixed("TIME"),
+            flexible("WHO"),
+            fixed("CAMP"),
+            fixed("LEAD"),
+            fixed("RESULT"),
+            flexible("CHANGE"),
+        ];
+        let none = Row { first: None, outcome: None };
+        rows = Rows::new(*format, columns, &Call::of(&none, ""));
+        read = query(directory, &filter, *newest, &mut |row| {
+            rows.number() < limit
+                && rows.show(&Call::of(&row, &row.result()), || call_cells(&row))
+                && rows.number() < limit
+        });
+    }
+    let damage = match read {
+        Ok(damage) => damage,
+        Err(error) => return refuse(error, WRONG_USE),
+    };
+    if rows.number() == 0 {
+        let what = if arguments.events { "event" } else { "call" };
+        warn(format_args!("no {what} matches"));
+    }
+    conclude(rows.end(), &damage, DONE)
 }
 
-/// Where rows go.
-enum Output {
-    Table(Table<BufWriter<io::Stdout>>),
-    Json(BufWriter<io::Stdout>),
-    Csv(Box<csv::Writer<io::Stdout>>),
-}
-
-impl Output {
-    fn new(format: Format) -> Self {
-        match format {
-            Format::Json => Self::Json(BufWriter::new(io::stdout())),
-            Format::Csv => Self::Csv(Box::new(csv::Writer::from_writer(io::stdout()))),
-            Format::Table => {
-                let column = |title, width| Column { title, width };
-                let columns = vec![
-                    column("TIME", 19),
-                    column("WHO", 18),
-                    column("CAMP", 5),
-                    column("LEAD", 5),
-                    column("RESULT", 8),
-                    column("CHANGE", 0),
-                ];
-                Self::Table(Table::new(BufWriter::new(io::stdout()), columns))
-            }
-        }
-    }
-
-    fn begin(&mut self) -> io::Result<()> {
-        match self {
-            Self::Table(table) => table.titles(),
-            Self::Json(_) => Ok(()),
-            Self::Csv(out) => Ok(out.write_record(CSV)?),
-        }
-    }
-
-    fn show(&mut self, row: &Row) -> io::Result<()> {
-        let record = row.any();
-        let number =
-            |number: Option<i32>| number.map_or_else(|| "-".to_owned(), |it| it.to_string());
-        match self {
-            Self::Table(table) => {
-                let time = record.time.get(..19).unwrap_or(&record.time).replace('T', " ");
-                let (campaign, lead) = (number(record.target.campaign), number(record.target.lead));
-                let who = record.who();
-                let change = change(row);
-                table.row(&[&time, &who, &campaign, &lead, &result(row), &change])
-            }
-            Self::Json(out) => {
-                serde_json::to_writer(&mut *out, &joined(row))?;
-                out.write_all(b"\n")
-            }
-            Self::Csv(out) => Ok(out.write_record(csv_row(row))?),
-        }
-    }
-
-    fn end(self) -> io::Result<()> {
-        match self {
-            Self::Table(mut table) => table.flush(),
-            Self::Json(mut out) => out.flush(),
-            Self::Csv(mut out) => out.flush(),
+impl<'a> Call<'a> {
+    fn of(row: &'a Row, result: &'a str) -> Self {
+        let (first, outcome) = (row.any(), row.outcome.as_ref());
+        let mut record = outcome.unwrap_or(first).clone();
+        (record.time, record.sequence) = (first.time.clone(), first.sequence);
+        record.kind.clone_from(&first.kind);
+        Self {
+            record,
+            outcome_time: outcome.map(|outcome| outcome.time.as_str()),
+            outcome_sequence: outcome.map(|outcome| outcome.sequence),
+            result,
         }
     }
 }
 
-/// What came of it: the CMS's status, or the code of what went wrong.
-fn result(row: &Row) -> String {
-    let status = row.outcome.as_ref().and_then(|outcome| outcome.upstream.status);
-    match (row.code(), status) {
-        (Some(code), _) => code.clone(),
-        (None, Some(status)) => status.to_string(),
-        (None, None) => "unknown".to_owned(),
-    }
-}
-
-fn change(row: &Row) -> String {
+fn call_cells(row: &Row) -> Vec<String> {
     let record = row.any();
+    let number = |number: Option<i32>| number.map_or_else(|| "-".to_owned(), |it| it.to_string());
+    vec![
+        to_the_second(&record.time),
+        record.who().into_owned(),
+        number(record.target.campaign),
+        number(record.target.lead),
+        row.result().into_owned(),
+        change(record),
+    ]
+}
+
+fn change(record: &Record) -> String {
     if let Some(count) = record.event.count {
         let (detail, reason) = (record.event.detail.as_deref(), record.decision.reason.as_deref());
-        return format!("{count} times: {}", reason.or(detail).unwrap_or_default());
+        let times = if count == 1 { "once" } else { &format!("{count} times") };
+        return format!("{times}: {}", reason.or(detail).unwrap_or_default());
     }
     let assigned = record.assigned().iter().map(|user| format!("+{user}"));
     let unassigned = record.unassigned().iter().map(|user| format!("-{user}"));
     assigned.chain(unassigned).collect::<Vec<_>>().join(" ")
 }
 
-/// An intent and its outcome as one object: the outcome, which has all that the intent has and
-/// more, with the intent's time and sequence.
-fn joined(row: &Row) -> Record {
-    let mut joined = row.outcome.as_ref().unwrap_or_else(|| row.any()).clone();
-    let first = row.any();
-    (joined.time, joined.sequence) = (first.time.clone(), first.sequence);
-    joined
-}
-
-const CSV: &[&str] = &[
-    "time",
-    "sequence",
-    "request_id",
-    "operation",
-    "issuer",
-    "subject",
-    "client_id",
-    "roles",
-    "address",
-    "campaign",
-    "lead",
-    "assigned",
-    "unassigned",
-    "allow",
-    "code",
-    "reason",
-    "grant",
-    "upstream_status",
-    "attempts",
-    "duration_us",
-];
-
-fn csv_row(row: &Row) -> Vec<String> {
-    let record = row.any();
-    let outcome = row.outcome.as_ref().unwrap_or(record);
-    fn shown<T: ToString>(value: Option<&T>) -> String {
-        value.map(T::to_string).unwrap_or_default()
-    }
-    let actor = &record.actor;
-    let cells = vec![
-        record.time.clone(),
-        record.sequence.to_string(),
-        shown(record.request_id.as_ref()),
-        shown(record.operation.as_ref()),
-        shown(actor.issuer.as_ref()),
-        shown(actor.subject.as_ref()),
-        shown(actor.client_id.as_ref()),
-        actor.roles.as_deref().unwrap_or_default().join(" "),
-        shown(record.source.address.as_ref()),
-        shown(record.target.campaign.as_ref()),
-        shown(record.target.lead.as_ref()),
-        record.assigned().join(" "),
-        record.unassigned().join(" "),
-        shown(record.decision.allow.as_ref()),
-        shown(row.code()),
-        shown(record.decision.reason.as_ref()),
-        shown(record.decision.grant.as_ref()),
-        shown(outcome.upstream.status.as_ref()),
-        shown(outcome.upstream.attempts.as_ref()),
-        shown(outcome.upstream.duration_us.as_ref()),
-    ];
-    cells.into_iter().map(inert).collect()
-}
-
-/// A spreadsheet would run what begins like a formula, and a terminal obey what is not text.
-fn inert(cell: String) -> String {
-    let cell = plain(&cell);
-    if cell.starts_with(['=', '+', '-', '@']) { format!("'{cell}") } else { cell }
+fn event_cells(record: &Record) -> Vec<String> {
+    let credential = record.credential.version.as_ref();
+    let count = record.event.count.map(|count| format!("count {count}"));
+    let request = record.request_id.as_ref().map(|request| format!("request {request}"));
+    let credential = credential.map(|version| format!("credential version {version}"));
+    let detail = [record.event.detail.clone(), count, request, credential];
+    let name = record.event.name.clone().unwrap_or_default();
+    vec![
+        to_the_second(&record.time),
+        name,
+        detail.into_iter().flatten().collect::<Vec<_>>().join("; "),
+    ]
 }

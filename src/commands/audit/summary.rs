@@ -1,14 +1,18 @@
-//! `audit summary`: who changed what how often, and who was denied why.
+//! `audit summary`: who changed what how often, who was denied why, and what failed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use super::query::FilterArguments;
-use super::table::{Column, Table};
-use crate::audit::query::{Filter, Row, query};
-use crate::commands::{WRONG_USE, refuse, say};
+use serde::Serialize;
+
+use super::conclude;
+use super::filter::FilterArguments;
+use super::rows::{Format, Rows};
+use super::table::{Column, Table, fixed, flexible};
+use crate::audit::query::{Effect, Row, query};
+use crate::commands::output::Output;
+use crate::commands::{DONE, WRONG_USE, refuse, warn};
 
 #[derive(Debug, clap::Args)]
 pub(in crate::commands) struct Arguments {
@@ -16,35 +20,74 @@ pub(in crate::commands) struct Arguments {
     directory: PathBuf,
     #[command(flatten)]
     filter: FilterArguments,
+    /// How to show it
+    #[arg(long, value_enum, default_value_t = Format::Table)]
+    format: Format,
 }
 
-#[derive(Default)]
+/// What somebody had changed, or tried to. Users are counted where the CMS has said that they were
+/// assigned or taken off.
+#[derive(Debug, Default)]
 struct Changes {
     calls: u64,
     failed: u64,
+    unknown: u64,
     assigned: u64,
     unassigned: u64,
     campaigns: BTreeSet<i32>,
 }
 
-#[derive(Default)]
+/// What was refused to somebody, or failed, with one code.
+#[derive(Debug, Default)]
+struct Refusals {
+    times: u64,
+    reason: String,
+}
+
+#[derive(Debug, Default)]
 struct Summary {
     changes: BTreeMap<String, Changes>,
-    denials: BTreeMap<(String, String), (u64, String)>,
+    denials: BTreeMap<(String, String), Refusals>,
+    failures: BTreeMap<(String, String), Refusals>,
+}
+
+/// A row as programs have it: of changes, denials or failures.
+#[derive(Debug, Default, Serialize)]
+struct Fields<'a> {
+    of: &'static str,
+    who: &'a str,
+    calls: u64,
+    code: Option<&'a str>,
+    reason: Option<&'a str>,
+    failed: Option<u64>,
+    unknown: Option<u64>,
+    assigned: Option<u64>,
+    unassigned: Option<u64>,
+    campaigns: Option<&'a BTreeSet<i32>>,
 }
 
 pub(super) fn run(arguments: &Arguments) -> ExitCode {
+    let filter = match arguments.filter.filter() {
+        Ok(filter) => filter,
+        Err(status) => return status,
+    };
     let mut summary = Summary::default();
-    let filter = Filter::from(&arguments.filter);
     let read = query(&arguments.directory, &filter, false, &mut |row| {
         summary.count(&row);
-        Ok(true)
+        true
     });
-    match read.and_then(|()| summary.show()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => ExitCode::SUCCESS,
-        Err(error) => refuse(format_args!("{}: {error}", arguments.directory.display()), WRONG_USE),
+    let damage = match read {
+        Ok(damage) => damage,
+        Err(error) => return refuse(error, WRONG_USE),
+    };
+    if summary.changes.is_empty() && summary.denials.is_empty() {
+        warn("no call matches");
     }
+    let output = match arguments.format {
+        Format::Table => summary.tables(),
+        format => summary.rows(format),
+    };
+    conclude(output, &damage, DONE)
 }
 
 impl Summary {
@@ -52,52 +95,97 @@ impl Summary {
         let record = row.any();
         let who = record.who().into_owned();
         if record.kind == "denied" {
-            let code = record.decision.code.clone().unwrap_or_default();
-            let reason = record.decision.reason.clone().unwrap_or_default();
-            let denied = self.denials.entry((who, code)).or_default();
-            denied.0 += record.event.count.unwrap_or(1);
-            denied.1 = reason;
+            let key = (who, record.decision.code.clone().unwrap_or_default());
+            let denied = self.denials.entry(key).or_default();
+            denied.times += record.event.count.unwrap_or(1);
+            denied.reason = record.decision.reason.clone().unwrap_or_default();
             return;
         }
-        let changes = self.changes.entry(who).or_default();
+        let changes = self.changes.entry(who.clone()).or_default();
         changes.calls += 1;
-        let status = row.outcome.as_ref().and_then(|outcome| outcome.upstream.status);
-        changes.failed += u64::from(!status.is_some_and(|status| (200..300).contains(&status)));
-        changes.assigned += record.assigned().len() as u64;
-        changes.unassigned += record.unassigned().len() as u64;
         changes.campaigns.extend(record.target.campaign);
+        if row.outcome.is_none() {
+            changes.unknown += 1;
+        } else if row.effect() == Effect::Made {
+            changes.assigned += record.assigned().len() as u64;
+            changes.unassigned += record.unassigned().len() as u64;
+        } else {
+            changes.failed += 1;
+            let failed = self.failures.entry((who, row.result().into_owned())).or_default();
+            failed.times += 1;
+            let status = row.status().map(|status| format!("the CMS answered {status}"));
+            failed.reason = status.unwrap_or_else(|| "no answer of the CMS".to_owned());
+        }
     }
 
-    fn show(&self) -> io::Result<()> {
-        let column = |title, width| Column { title, width };
-        say("Changes");
-        let mut table = Table::new(
-            io::stdout(),
-            vec![
-                column("WHO", 30),
-                column("CALLS", 8),
-                column("FAILED", 8),
-                column("ASSIGNED", 8),
-                column("TAKEN OFF", 9),
-                column("CAMPAIGNS", 0),
-            ],
-        );
-        table.titles()?;
-        for (who, changes) in &self.changes {
-            let Changes { calls, failed, assigned, unassigned, campaigns } = changes;
+    fn tables(&self) -> Output {
+        let mut output = Output::new();
+        let columns = vec![
+            flexible("WHO"),
+            fixed("CALLS"),
+            fixed("FAILED"),
+            fixed("UNKNOWN"),
+            fixed("ASSIGNED"),
+            fixed("TAKEN OFF"),
+            flexible("CAMPAIGNS"),
+        ];
+        let changes = self.changes.iter().map(|(who, changes)| {
+            let Changes { calls, failed, unknown, assigned, unassigned, campaigns } = changes;
+            let numbers = [calls, failed, unknown, assigned, unassigned];
             let campaigns: Vec<String> = campaigns.iter().map(i32::to_string).collect();
-            let numbers = [calls, failed, assigned, unassigned].map(|number| number.to_string());
-            let [calls, failed, assigned, unassigned] = numbers.each_ref().map(String::as_str);
-            table.row(&[who, calls, failed, assigned, unassigned, &campaigns.join(" ")])?;
+            let numbers = numbers.into_iter().map(u64::to_string);
+            [who.clone()].into_iter().chain(numbers).chain([campaigns.join(" ")]).collect()
+        });
+        show(&mut output, "Changes", columns, changes.collect());
+        for (title, refusals) in [
+            ("Denials, with the last reason of each", &self.denials),
+            ("Failures, with the last of each", &self.failures),
+        ] {
+            let columns = vec![flexible("WHO"), fixed("CODE"), fixed("TIMES"), flexible("REASON")];
+            let rows = refusals.iter().map(|((who, code), Refusals { times, reason })| {
+                vec![who.clone(), code.clone(), times.to_string(), reason.clone()]
+            });
+            show(&mut output, title, columns, rows.collect());
         }
-        say("\nDenials, with the last reason of each");
-        let columns =
-            vec![column("WHO", 30), column("CODE", 8), column("TIMES", 8), column("REASON", 0)];
-        let mut table = Table::new(io::stdout(), columns);
-        table.titles()?;
-        for ((who, code), (times, reason)) in &self.denials {
-            table.row(&[who, code, &times.to_string(), reason])?;
-        }
-        Ok(())
+        output
     }
+
+    fn rows(&self, format: Format) -> Output {
+        let mut rows = Rows::new(format, Vec::new(), &Fields::default());
+        for (who, changes) in &self.changes {
+            let fields = Fields {
+                of: "changes",
+                who,
+                calls: changes.calls,
+                failed: Some(changes.failed),
+                unknown: Some(changes.unknown),
+                assigned: Some(changes.assigned),
+                unassigned: Some(changes.unassigned),
+                campaigns: Some(&changes.campaigns),
+                ..Fields::default()
+            };
+            rows.show(&fields, Vec::new);
+        }
+        for (of, refusals) in [("denials", &self.denials), ("failures", &self.failures)] {
+            for ((who, code), Refusals { times, reason }) in refusals {
+                let (code, reason) = (Some(code.as_str()), Some(reason.as_str()));
+                let fields = Fields { of, who, calls: *times, code, reason, ..Fields::default() };
+                rows.show(&fields, Vec::new);
+            }
+        }
+        rows.end()
+    }
+}
+
+fn show(output: &mut Output, title: &str, columns: Vec<Column>, rows: Vec<Vec<String>>) {
+    if rows.is_empty() {
+        return;
+    }
+    output.say(title);
+    let mut table = Table::new(columns);
+    for row in rows {
+        table.row(row, output);
+    }
+    table.end(output);
+    output.say("");
 }
