@@ -1,15 +1,15 @@
 //! Calls in the formats that SIEMs ingest. README.md has the mapping, field by field.
 //!
-//! Sources: OCSF 1.3, class API Activity (6003); Elastic Common Schema 8.11.
+//! Sources: OCSF 1.8, class API Activity (6003); Elastic Common Schema 8.11.
 
 use std::time::UNIX_EPOCH;
 
 use serde_json::{Map, Value, json};
 
-use super::entry::Record;
-use super::query::Row;
+use super::entry::{Credential, Record};
+use super::query::{Effect, Row};
 
-const OCSF_VERSION: &str = "1.3.0";
+const OCSF_VERSION: &str = "1.8.0";
 const ECS_VERSION: &str = "8.11.0";
 const PRODUCT: &str = "cms-gateway";
 
@@ -21,12 +21,16 @@ pub fn ocsf(row: &Row) -> Value {
     const CLASS: u32 = 6003;
     const CATEGORY: u32 = 6;
     let (record, facts) = (row.any(), Facts::of(row));
-    let severity = match (facts.is_allowed, facts.is_success) {
-        (true, true) => (1, "Informational"),
-        (true, false) => (2, "Low"),
+    let severity = match (facts.is_allowed, facts.effect) {
+        (true, Effect::Made) => (1, "Informational"),
+        (true, _) => (2, "Low"),
         (false, _) => (3, "Medium"),
     };
-    let status = if facts.is_success { (1, "Success") } else { (2, "Failure") };
+    let status = match facts.effect {
+        Effect::Made => (1, "Success"),
+        Effect::NotMade => (2, "Failure"),
+        Effect::Unknown => (0, "Unknown"),
+    };
     let actor = &record.actor;
     let who = actor.subject.as_ref().or(actor.client_id.as_ref());
     without_nulls(json!({
@@ -86,7 +90,8 @@ pub fn ocsf(row: &Row) -> Value {
             "trace_id": record.trace_id,
             "claimed_request_id": record.source.claimed_request_id,
             "attempts": facts.attempts,
-            "credential_version": facts.credential_version,
+            "credential": facts.credential,
+            "event_detail": record.event.detail,
         },
     }))
 }
@@ -107,12 +112,14 @@ fn resources(record: &Record) -> Vec<Value> {
 pub fn ecs(row: &Row) -> Value {
     let (record, facts) = (row.any(), Facts::of(row));
     let actor = &record.actor;
-    let related: Vec<&String> = [actor.subject.as_ref(), actor.client_id.as_ref()]
+    let mut related: Vec<&String> = [actor.subject.as_ref(), actor.client_id.as_ref()]
         .into_iter()
         .flatten()
         .chain(record.assigned())
         .chain(record.unassigned())
         .collect();
+    related.sort();
+    related.dedup();
     without_nulls(json!({
         "@timestamp": record.time,
         "ecs": { "version": ECS_VERSION },
@@ -121,7 +128,11 @@ pub fn ecs(row: &Row) -> Value {
             "category": ["api", "configuration"],
             "type": if facts.is_allowed { ["change", "allowed"] } else { ["access", "denied"] },
             "action": record.operation,
-            "outcome": if facts.is_success { "success" } else { "failure" },
+            "outcome": match facts.effect {
+                Effect::Made => "success",
+                Effect::NotMade => "failure",
+                Effect::Unknown => "unknown",
+            },
             "id": record.request_id,
             "code": facts.code,
             "reason": record.decision.reason,
@@ -154,7 +165,8 @@ pub fn ecs(row: &Row) -> Value {
             "unassigned": record.unassigned(),
             "grant": record.decision.grant,
             "attempts": facts.attempts,
-            "credential_version": facts.credential_version,
+            "credential": facts.credential,
+            "event_detail": record.event.detail,
             "claimed_request_id": record.source.claimed_request_id,
             "count": record.event.count,
         },
@@ -164,28 +176,26 @@ pub fn ecs(row: &Row) -> Value {
 /// What intent and outcome say together.
 struct Facts<'a> {
     is_allowed: bool,
-    is_success: bool,
+    effect: Effect,
     code: Option<&'a String>,
     status: Option<u16>,
     attempts: Option<u32>,
     duration_us: Option<u64>,
-    credential_version: Option<&'a String>,
+    credential: Option<&'a Credential>,
 }
 
 impl<'a> Facts<'a> {
     fn of(row: &'a Row) -> Self {
         let outcome = row.outcome.as_ref();
         let upstream = outcome.map(|outcome| &outcome.upstream);
-        let status = upstream.and_then(|upstream| upstream.status);
         Self {
             is_allowed: row.any().decision.allow == Some(true),
-            is_success: status.is_some_and(|status| (200..300).contains(&status))
-                && row.code().is_none(),
+            effect: row.effect(),
             code: row.code(),
-            status,
+            status: row.status(),
             attempts: upstream.and_then(|upstream| upstream.attempts),
             duration_us: upstream.and_then(|upstream| upstream.duration_us),
-            credential_version: outcome.and_then(|outcome| outcome.credential.version.as_ref()),
+            credential: outcome.map(|outcome| &outcome.credential),
         }
     }
 }

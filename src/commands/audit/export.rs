@@ -27,7 +27,7 @@ pub(in crate::commands) struct Arguments {
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum Format {
-    /// OCSF 1.3, API Activity (6003)
+    /// OCSF 1.8, API Activity (6003)
     Ocsf,
     /// Elastic Common Schema 8.11
     Ecs,
