@@ -305,3 +305,25 @@ fn what_callers_chose_reaches_no_terminal_and_no_spreadsheet() {
     assert!(csv.contains(",'=cmd|"), "{csv}");
     assert_eq!(rows(&folder, &[])[0]["actor"]["subject"], name, "JSON says the same, escaped");
 }
+
+#[test]
+fn each_command_says_what_its_exit_status_means() {
+    for command in [
+        "verify",
+        "query",
+        "tail",
+        "summary",
+        "replay",
+        "export",
+        "prove",
+        "check-proof",
+        "check-receipt",
+    ] {
+        let (status, help) = audit(command, Path::new("DIR"), &["--help"]);
+        assert!(status == 0 && help.contains("Exit status: 0 "), "{help}");
+        assert!(fits(&help), "{help}");
+        let lines: Vec<&str> = help.lines().map(str::trim).collect();
+        let is_bare = |pair: &[&str]| pair[0].starts_with("--") && pair[1].is_empty();
+        assert!(!lines.windows(2).any(is_bare), "an option without a word: {help}");
+    }
+}

@@ -173,6 +173,18 @@ fn a_closed_segment_that_is_gone_is_named() {
     }
 }
 
+/// What has no end is no line, and is not taken into memory as a whole.
+#[test]
+fn a_file_without_lines_is_not_read_to_its_end() {
+    let folder = folder_of(&[&[line(1, "10:00:00", "intent", 1, &[])]]);
+    let segment = folder.path().join("audit-00000000000000000001.jsonl");
+    File::options().write(true).open(segment).unwrap().set_len(1 << 40).unwrap();
+    for (command, arguments) in [("tail", &["--no-follow"][..]), ("query", &[])] {
+        let (status, words) = audit(command, folder.path(), arguments);
+        assert!(status == 2 && words.contains("000001.jsonl: a line has no end"), "{words}");
+    }
+}
+
 struct Tail {
     child: Child,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,

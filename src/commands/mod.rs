@@ -18,7 +18,7 @@ use self::text::plain;
 
 /// An authenticating reverse proxy: a Bearer call in, a Basic call out, on record.
 #[derive(Debug, Parser)]
-#[command(name = "cms-gateway", version)]
+#[command(name = "cms-gateway", version, max_term_width = 80)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -45,7 +45,7 @@ pub(super) enum Command {
     Summary(summary::Arguments),
     /// Which recorded decisions another configuration would change
     #[command(
-        after_help = "Exit status: 0 none would differ, 1 some would, or the trail is damaged, 2 wrong use,\nconfiguration, or unreadable"
+        after_help = "Exit status: 0 none would differ, 1 some would, or the trail is damaged, 2 wrong use, configuration, or unreadable"
     )]
     Replay(replay::Arguments),
     /// Write calls in a format that SIEMs ingest
@@ -63,7 +63,7 @@ pub(super) enum Command {
     CheckProof(prove::CheckProof),
     /// Find the record of an answer's Audit-Record
     #[command(
-        after_help = "Exit status: 0 found, 1 missing or the trail is not whole, 2 wrong use or\nunreadable"
+        after_help = "Exit status: 0 found, 1 missing or the trail is not whole, 2 wrong use or unreadable"
     )]
     CheckReceipt(receipt::Arguments),
 }
@@ -87,7 +87,8 @@ pub(super) fn run(command: &Command) -> ExitCode {
 struct TrailArguments {
     /// The trail's folder
     directory: PathBuf,
-    /// The public key that must have signed; without it the folder's own word is taken for that
+    /// The public keys that must have signed, as in keys.pub or in PEM; without it the folder's own
+    /// word is taken for that
     #[arg(long, value_name = "FILE")]
     key: Option<PathBuf>,
 }

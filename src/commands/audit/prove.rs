@@ -30,7 +30,7 @@ pub(in crate::commands) struct Arguments {
 pub(in crate::commands) struct CheckProof {
     /// The evidence
     evidence: PathBuf,
-    /// The public key that must have signed: verifier keys, one a line, or PEM
+    /// The public keys of which one must have signed, as in keys.pub or in PEM
     #[arg(long, value_name = "FILE")]
     key: PathBuf,
 }
