@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use support::reading::{audit, audit_apart, folder_of, line, trail};
+use support::reading::{audit, audit_apart, close, folder_of, line, trail};
 use support::{Reply, SAMPLE, World};
 
 fn rows(folder: &Path, arguments: &[&str]) -> Vec<Value> {
@@ -100,27 +100,23 @@ fn what_can_t_be_meant_is_refused() {
 /// A period has the calls that began in it, wherever their outcomes are.
 #[test]
 fn a_call_belongs_to_the_time_of_its_intent() {
-    let folder = folder_of(&[
+    let segments: [&[String]; 4] = [
         &[
             line(1, "10:00:00", "intent", 1, &[]),
             line(2, "10:00:01", "intent", 2, &[]),
             line(3, "10:00:02", "outcome", 1, &[]),
             line(4, "10:00:03", "intent", 3, &[]),
         ],
-        &[line(5, "10:00:04", "outcome", 3, &[]), line(6, "10:00:05", "outcome", 2, &[])],
-    ]);
+        &[line(5, "10:00:04", "outcome", 3, &[])],
+        &[line(6, "10:00:05", "denied", 4, &[("/target/lead", json!(9))])],
+        &[line(7, "10:00:06", "outcome", 2, &[])],
+    ];
+    let folder = folder_of(&segments);
     let time = |second: &str| format!("2026-01-31T10:00:0{second}Z");
-    for (since, until, expected) in [
-        ("0", "9", &[1, 2, 3][..]),
-        ("0", "2", &[1, 2]),
-        ("1", "3", &[2]),
-        ("2", "3", &[]),
-        ("3", "4", &[3]),
-        ("4", "9", &[]),
-    ] {
+    let expect = |since: &str, until: &str, expected: &[u64]| {
         for order in [&[][..], &["--newest"]] {
             let (since, until) = (time(since), time(until));
-            let period = ["--since", &since, "--until", &until];
+            let period = ["--since", &since, "--until", &until, "--lead", "2"];
             let found = rows(folder.path(), &[&period, order].concat());
             let mut wanted = expected.to_vec();
             if !order.is_empty() {
@@ -131,7 +127,23 @@ fn a_call_belongs_to_the_time_of_its_intent() {
             assert_eq!(ids, wanted, "{period:?} {order:?}");
             assert!(found.iter().all(|row| row["result"] == "200"), "{period:?} {order:?}");
         }
-    }
+    };
+    let all = || {
+        expect("0", "9", &[1, 2, 3]);
+        expect("0", "2", &[1, 2]);
+        expect("1", "3", &[2]);
+        expect("2", "3", &[]);
+        expect("3", "4", &[3]);
+        expect("4", "9", &[]);
+    };
+    all();
+    // Where the manifest says which segments can't have any, these are not even read.
+    close(folder.path(), &segments[..3]);
+    all();
+    let third = folder.path().join("audit-00000000000000000006.jsonl");
+    fs::write(third, "no record\n").unwrap();
+    expect("0", "3", &[1, 2]);
+    assert_eq!(audit("query", folder.path(), &[]).0, 1);
 }
 
 #[test]

@@ -4,6 +4,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use cms_gateway::audit::line::Head;
+use cms_gateway::audit::log::Log;
+use cms_gateway::audit::tree::Hash;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -99,6 +102,18 @@ pub fn folder_of(segments: &[&[String]]) -> TempDir {
         first += lines.len();
     }
     folder
+}
+
+/// Says in a folder's manifest that these segments are closed.
+pub fn close(folder: &Path, segments: &[&[String]]) {
+    let (mut log, mut manifest) = (Log::empty(), Vec::new());
+    for lines in segments {
+        for line in lines.iter().map(|line| line.trim_end().as_bytes()) {
+            log.push(&Head::parse(line).unwrap(), Hash::of_leaf(line), line.len() + 1);
+        }
+        manifest.extend(log.close("no checkpoint\n".to_owned()).encode());
+    }
+    fs::write(folder.join("manifest"), manifest).unwrap();
 }
 
 /// The interpreter that tests/run installs for checks by others' programs.
