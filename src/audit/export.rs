@@ -6,7 +6,7 @@ use std::time::UNIX_EPOCH;
 
 use serde_json::{Map, Value, json};
 
-use super::entry::{Credential, Record};
+use super::entry::Record;
 use super::query::{Effect, Row};
 
 const OCSF_VERSION: &str = "1.8.0";
@@ -20,7 +20,7 @@ pub fn ocsf(row: &Row) -> Value {
     const ACTIVITY: u32 = 3;
     const CLASS: u32 = 6003;
     const CATEGORY: u32 = 6;
-    let (record, facts) = (row.any(), Facts::of(row));
+    let (record, facts) = (&row.record, Facts::of(row));
     let severity = match (facts.is_allowed, facts.effect) {
         (true, Effect::Made) => (1, "Informational"),
         (true, _) => (2, "Low"),
@@ -49,7 +49,7 @@ pub fn ocsf(row: &Row) -> Value {
         "status_code": facts.code,
         "status_detail": record.decision.reason,
         "count": record.event.count,
-        "duration": facts.duration_us.map(|duration| duration / 1000),
+        "duration": record.upstream.duration_us.map(|duration| duration / 1000),
         "metadata": {
             "version": OCSF_VERSION,
             "product": {
@@ -78,7 +78,7 @@ pub fn ocsf(row: &Row) -> Value {
         "api": {
             "operation": record.operation.as_deref().unwrap_or("none"),
             "request": record.request_id.as_ref().map(|id| json!({ "uid": id })),
-            "response": { "code": facts.status, "error": facts.code },
+            "response": { "code": record.upstream.status, "error": facts.code },
             "service": { "name": PRODUCT },
         },
         "src_endpoint": match &record.source.address {
@@ -89,8 +89,8 @@ pub fn ocsf(row: &Row) -> Value {
         "unmapped": {
             "trace_id": record.trace_id,
             "claimed_request_id": record.source.claimed_request_id,
-            "attempts": facts.attempts,
-            "credential": facts.credential,
+            "attempts": record.upstream.attempts,
+            "credential": record.credential,
             "event_detail": record.event.detail,
         },
     }))
@@ -110,7 +110,7 @@ fn resources(record: &Record) -> Vec<Value> {
 /// A call in the Elastic Common Schema.
 #[must_use]
 pub fn ecs(row: &Row) -> Value {
-    let (record, facts) = (row.any(), Facts::of(row));
+    let (record, facts) = (&row.record, Facts::of(row));
     let actor = &record.actor;
     let mut related: Vec<&String> = [actor.subject.as_ref(), actor.client_id.as_ref()]
         .into_iter()
@@ -137,7 +137,7 @@ pub fn ecs(row: &Row) -> Value {
             "code": facts.code,
             "reason": record.decision.reason,
             "sequence": record.sequence,
-            "duration": facts.duration_us.map(|duration| duration * 1000),
+            "duration": record.upstream.duration_us.map(|duration| duration * 1000),
             "dataset": "cms_gateway.audit",
             "module": "cms_gateway",
         },
@@ -146,7 +146,7 @@ pub fn ecs(row: &Row) -> Value {
         "trace": { "id": record.trace_id },
         "http": {
             "request": { "id": record.request_id },
-            "response": { "status_code": facts.status },
+            "response": { "status_code": record.upstream.status },
         },
         "related": { "user": related, "ip": record.source.address },
         "observer": {
@@ -164,8 +164,8 @@ pub fn ecs(row: &Row) -> Value {
             "assigned": record.assigned(),
             "unassigned": record.unassigned(),
             "grant": record.decision.grant,
-            "attempts": facts.attempts,
-            "credential": facts.credential,
+            "attempts": record.upstream.attempts,
+            "credential": record.credential,
             "event_detail": record.event.detail,
             "claimed_request_id": record.source.claimed_request_id,
             "count": record.event.count,
@@ -178,24 +178,14 @@ struct Facts<'a> {
     is_allowed: bool,
     effect: Effect,
     code: Option<&'a String>,
-    status: Option<u16>,
-    attempts: Option<u32>,
-    duration_us: Option<u64>,
-    credential: Option<&'a Credential>,
 }
 
 impl<'a> Facts<'a> {
     fn of(row: &'a Row) -> Self {
-        let outcome = row.outcome.as_ref();
-        let upstream = outcome.map(|outcome| &outcome.upstream);
         Self {
-            is_allowed: row.any().decision.allow == Some(true),
+            is_allowed: row.record.decision.allow == Some(true),
             effect: row.effect(),
             code: row.code(),
-            status: row.status(),
-            attempts: upstream.and_then(|upstream| upstream.attempts),
-            duration_us: upstream.and_then(|upstream| upstream.duration_us),
-            credential: outcome.map(|outcome| &outcome.credential),
         }
     }
 }

@@ -47,13 +47,23 @@ pub struct Filter {
     pub until: Option<String>,
 }
 
-/// A call: its intent and its outcome, or its denial.
-#[derive(Debug, Clone)]
+/// A call.
+#[derive(Debug, Clone, Default)]
 pub struct Row {
-    /// The intent, or the denial; nothing where only the outcome was found.
-    pub first: Option<Record>,
-    /// The outcome; nothing where there is none.
-    pub outcome: Option<Record>,
+    /// The intent, with what its outcome says of upstream and credential; or the denial. Or an
+    /// outcome, where its intent was not found.
+    pub record: Record,
+    /// Which record the outcome is; nothing where there is none.
+    pub outcome: Option<Outcome>,
+}
+
+/// Which record an outcome is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outcome {
+    /// Its time.
+    pub time: String,
+    /// Its number.
+    pub sequence: u64,
 }
 
 /// What is known of a change's effect at the CMS.
@@ -240,9 +250,9 @@ impl Filter {
 
     fn fits_row(&self, row: &Row) -> bool {
         // An outcome alone is one of an intent before the period, or of one that was deleted.
-        (row.first.is_some() || self.since.is_none())
-            && self.has_in_period(&row.any().time)
-            && self.allow.is_none_or(|allow| row.any().decision.allow == Some(allow))
+        (row.record.kind != "outcome" || self.since.is_none())
+            && self.has_in_period(&row.record.time)
+            && self.allow.is_none_or(|allow| row.record.decision.allow == Some(allow))
             && self.code.as_ref().is_none_or(|code| row.result().eq_ignore_ascii_case(code))
     }
 
@@ -253,32 +263,30 @@ impl Filter {
 }
 
 impl Row {
-    /// The record that is there; of two, the one that came first.
-    #[must_use]
-    pub fn any(&self) -> &Record {
-        static NONE: std::sync::LazyLock<Record> = std::sync::LazyLock::new(Record::default);
-        self.first.as_ref().or(self.outcome.as_ref()).unwrap_or(&NONE)
+    /// Of the record that comes first: an intent, a denial, or an outcome alone.
+    fn begin(record: Record) -> Self {
+        let outcome = (record.kind == "outcome").then(|| Outcome::of(&record));
+        Self { record, outcome }
+    }
+
+    /// Takes the outcome of its intent.
+    fn end(&mut self, outcome: Record) {
+        self.outcome = Some(Outcome::of(&outcome));
+        (self.record.upstream, self.record.credential) = (outcome.upstream, outcome.credential);
     }
 
     /// The code of the refusal, or of the error that came of it.
     #[must_use]
     pub fn code(&self) -> Option<&String> {
-        let outcome = self.outcome.as_ref().and_then(|outcome| outcome.upstream.code.as_ref());
-        outcome.or(self.any().decision.code.as_ref())
-    }
-
-    /// The CMS's status, if it gave one.
-    #[must_use]
-    pub fn status(&self) -> Option<u16> {
-        self.outcome.as_ref()?.upstream.status
+        self.record.upstream.code.as_ref().or(self.record.decision.code.as_ref())
     }
 
     /// What is known of its effect.
     #[must_use]
     pub fn effect(&self) -> Effect {
         let silent = [Code::UpstreamTooSlow.as_str(), Code::UpstreamUnintelligible.as_str()];
-        match (self.code(), self.status()) {
-            _ if self.outcome.is_none() && self.any().kind != "denied" => Effect::Unknown,
+        match (self.code(), self.record.upstream.status) {
+            _ if self.outcome.is_none() && self.record.kind != "denied" => Effect::Unknown,
             (None, Some(200..300)) => Effect::Made,
             (Some(code), _) if silent.contains(&code.as_str()) => Effect::Unknown,
             _ => Effect::NotMade,
@@ -288,10 +296,16 @@ impl Row {
     /// What came of it: the code of what went wrong, or the CMS's status.
     #[must_use]
     pub fn result(&self) -> Cow<'_, str> {
-        match (self.code(), self.status()) {
+        match (self.code(), self.record.upstream.status) {
             (Some(code), _) => Cow::Borrowed(code),
             (None, Some(status)) => Cow::Owned(status.to_string()),
             (None, None) => Cow::Borrowed("unknown"),
         }
+    }
+}
+
+impl Outcome {
+    fn of(record: &Record) -> Self {
+        Self { time: record.time.clone(), sequence: record.sequence }
     }
 }

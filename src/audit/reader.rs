@@ -115,13 +115,16 @@ pub(super) fn map_lines<'a, T: Send>(
     block: &'a [u8],
     map: impl Fn(&'a [u8]) -> T + Sync,
 ) -> impl Iterator<Item = (&'a [u8], T)> {
-    let parts = map_parts(block, |part| {
-        let mut start = 0;
-        let ends = memchr::memchr_iter(b'\n', part);
-        let lines = ends.filter_map(|end| part.get(std::mem::replace(&mut start, end + 1)..end));
-        lines.map(|line| (line, map(line))).collect::<Vec<_>>()
-    });
+    let parts =
+        map_parts(block, |part| lines(part).map(|line| (line, map(line))).collect::<Vec<_>>());
     parts.into_iter().flatten()
+}
+
+/// The whole lines of a part, each without its line feed.
+pub(super) fn lines(part: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut start = 0;
+    let ends = memchr::memchr_iter(b'\n', part);
+    ends.filter_map(move |end| part.get(std::mem::replace(&mut start, end + 1)..end))
 }
 
 /// Does the same to each part of a block, one of whole lines for each core.

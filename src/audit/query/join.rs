@@ -6,7 +6,7 @@ use super::Row;
 use crate::audit::entry::Record;
 
 /// The most rows that wait for their outcome: those of many seconds of a slow CMS.
-const MOST_WAITING: usize = 64 << 10;
+const MOST_WAITING: usize = 32 << 10;
 
 /// Puts intents and outcomes together, and gives rows in the order of their first records.
 pub(super) enum Joiner {
@@ -48,8 +48,11 @@ impl Joiner {
                 true
             }
             (Self::NewestFirst(outcomes), request) => {
-                let outcome = request.and_then(|request| outcomes.remove(&request));
-                give(Row { first: Some(record), outcome })
+                let mut row = Row::begin(record);
+                if let Some(outcome) = request.and_then(|request| outcomes.remove(&request)) {
+                    row.end(outcome);
+                }
+                give(row)
             }
         }
     }
@@ -61,8 +64,7 @@ impl Joiner {
             Self::NewestFirst(outcomes) => {
                 let mut outcomes: Vec<Record> = outcomes.into_values().collect();
                 outcomes.sort_by_key(|outcome| std::cmp::Reverse(outcome.sequence));
-                let row = |outcome| Row { first: None, outcome: Some(outcome) };
-                outcomes.into_iter().map(row).collect()
+                outcomes.into_iter().map(Row::begin).collect()
             }
         }
     }
@@ -70,16 +72,15 @@ impl Joiner {
 
 impl Queue {
     fn push(&mut self, record: Record, request: Option<String>) {
-        let last = self.given + self.rows.len();
         if record.kind != "outcome" {
+            let last = self.given + self.rows.len();
             self.waiting.extend(request.map(|request| (request, last)));
-            self.rows.push_back(Row { first: Some(record), outcome: None });
-            return;
+            return self.rows.push_back(Row::begin(record));
         }
         let place = request.and_then(|request| self.waiting.remove(&request));
         match place.and_then(|place| self.rows.get_mut(place.checked_sub(self.given)?)) {
-            Some(row) => row.outcome = Some(record),
-            None => self.rows.push_back(Row { first: None, outcome: Some(record) }),
+            Some(row) => row.end(record),
+            None => self.rows.push_back(Row::begin(record)),
         }
     }
 
@@ -87,12 +88,12 @@ impl Queue {
     fn give(&mut self, give: &mut dyn FnMut(Row) -> bool) -> bool {
         while let Some(row) = self.rows.front()
             && (row.outcome.is_some()
-                || row.any().kind == "denied"
+                || row.record.kind == "denied"
                 || self.rows.len() > MOST_WAITING)
         {
             let Some(row) = self.rows.pop_front() else { break };
             self.given += 1;
-            if let (None, Some(request)) = (&row.outcome, &row.any().request_id) {
+            if let (None, Some(request)) = (&row.outcome, &row.record.request_id) {
                 self.waiting.remove(request);
             }
             if !give(row) {

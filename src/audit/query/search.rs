@@ -9,7 +9,7 @@ use crate::audit::entry::Record;
 use crate::audit::folder::{SegmentFile, segment_name};
 use crate::audit::line::Head;
 use crate::audit::log::Closed;
-use crate::audit::reader::{Blocks, ReadError, map_lines};
+use crate::audit::reader::{Blocks, ReadError, lines, map_parts};
 
 /// What was noticed to be wrong with a trail while it was searched. That nothing was noticed proves
 /// nothing: whoever wants that verifies it.
@@ -72,21 +72,25 @@ impl Search<'_> {
         let mut blocks = Blocks::open(segment).map_err(&failed)?;
         let mut next = segment.first;
         while let Some(block) = blocks.next().map_err(&failed)? {
-            let mut found = Vec::new();
-            let lines = map_lines(block, |line| {
-                let is_begun = Head::parse(line).is_some() && line.ends_with(b"}");
-                let is_sought = finder.as_ref().is_none_or(|finder| finder.find(line).is_some());
-                match is_sought.then(|| Record::parse(line)) {
-                    None => (is_begun, None),
-                    Some(record) => (record.is_some(), record.filter(self.fits)),
+            let parts = map_parts(block, |part| {
+                let (mut found, mut number, mut unreadable) = (Vec::new(), 0, 0);
+                for line in lines(part) {
+                    let is_sought = finder.as_ref().is_none_or(|it| it.find(line).is_some());
+                    let record = if is_sought { Record::parse(line) } else { None };
+                    let is_begun = Head::parse(line).is_some() && line.ends_with(b"}");
+                    number += 1;
+                    unreadable += u64::from(!is_begun || is_sought && record.is_none());
+                    found.extend(record.filter(self.fits));
                 }
+                (found, number, unreadable)
             });
-            for (_, (is_record, record)) in lines {
-                next += 1;
-                self.damage.unreadable += u64::from(!is_record);
-                found.extend(record);
+            let mut all = Vec::new();
+            for (found, number, unreadable) in parts {
+                next += number;
+                self.damage.unreadable += unreadable;
+                all.extend(found);
             }
-            if !give(found) {
+            if !give(all) {
                 return Ok(());
             }
         }

@@ -33,12 +33,11 @@ pub(in crate::commands) struct Arguments {
     format: Format,
 }
 
-/// A call as programs have it: what the outcome says, which is all that the intent says and more,
-/// with the intent's time, sequence and kind, and with the outcome's own beside them.
+/// A call as programs have it: the intent with what its outcome says, or the denial.
 #[derive(Serialize)]
 struct Call<'a> {
     #[serde(flatten)]
-    record: Record,
+    record: &'a Record,
     outcome_time: Option<&'a str>,
     outcome_sequence: Option<u64>,
     result: &'a str,
@@ -73,8 +72,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
             fixed("RESULT"),
             flexible("CHANGE"),
         ];
-        let none = Row { first: None, outcome: None };
-        rows = Rows::new(*format, columns, &Call::of(&none, ""));
+        rows = Rows::new(*format, columns, &Call::of(&Row::default(), ""));
         read = query(directory, &filter, *newest, &mut |row| {
             rows.number() < limit
                 && rows.show(&Call::of(&row, &row.result()), || call_cells(&row))
@@ -94,12 +92,9 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 
 impl<'a> Call<'a> {
     fn of(row: &'a Row, result: &'a str) -> Self {
-        let (first, outcome) = (row.any(), row.outcome.as_ref());
-        let mut record = outcome.unwrap_or(first).clone();
-        (record.time, record.sequence) = (first.time.clone(), first.sequence);
-        record.kind.clone_from(&first.kind);
+        let outcome = row.outcome.as_ref();
         Self {
-            record,
+            record: &row.record,
             outcome_time: outcome.map(|outcome| outcome.time.as_str()),
             outcome_sequence: outcome.map(|outcome| outcome.sequence),
             result,
@@ -108,7 +103,7 @@ impl<'a> Call<'a> {
 }
 
 fn call_cells(row: &Row) -> Vec<String> {
-    let record = row.any();
+    let record = &row.record;
     let number = |number: Option<i32>| number.map_or_else(|| "-".to_owned(), |it| it.to_string());
     vec![
         to_the_second(&record.time),

@@ -73,7 +73,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     let mut rows = Rows::new(arguments.format, columns, &Fields::default());
     let (mut decided, mut open) = (0_u64, 0_u64);
     let read = query(&arguments.directory, &filter, false, &mut |row| {
-        let record = row.any();
+        let record = &row.record;
         let (Some(was), Some(anew)) = (decision(record), decide(&policy, record)) else {
             return true;
         };

@@ -92,7 +92,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 
 impl Summary {
     fn count(&mut self, row: &Row) {
-        let record = row.any();
+        let record = &row.record;
         let who = record.who().into_owned();
         if record.kind == "denied" {
             let key = (who, record.decision.code.clone().unwrap_or_default());
@@ -113,7 +113,7 @@ impl Summary {
             changes.failed += 1;
             let failed = self.failures.entry((who, row.result().into_owned())).or_default();
             failed.times += 1;
-            let status = row.status().map(|status| format!("the CMS answered {status}"));
+            let status = record.upstream.status.map(|status| format!("the CMS answered {status}"));
             failed.reason = status.unwrap_or_else(|| "no answer of the CMS".to_owned());
         }
     }
