@@ -21,7 +21,7 @@ use crate::reply::Code;
 pub(in crate::commands) struct Arguments {
     /// The trail's folder
     directory: PathBuf,
-    /// The configuration to decide by; its [roles], [limits] and the names of its [[issuers]]
+    /// The configuration to decide by: its roles, its limits and its issuers' names
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
     #[command(flatten)]

@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::conclude;
 use super::filter::FilterArguments;
 use super::rows::{Format, Rows};
-use super::table::{Column, Table, fixed, flexible};
+use super::table::{Table, fixed, flexible};
 use crate::audit::query::{Effect, Row, query};
 use crate::commands::output::Output;
 use crate::commands::{DONE, WRONG_USE, refuse, warn};
@@ -119,7 +119,6 @@ impl Summary {
     }
 
     fn tables(&self) -> Output {
-        let mut output = Output::new();
         let columns = vec![
             flexible("WHO"),
             fixed("CALLS"),
@@ -136,7 +135,7 @@ impl Summary {
             let numbers = numbers.into_iter().map(u64::to_string);
             [who.clone()].into_iter().chain(numbers).chain([campaigns.join(" ")]).collect()
         });
-        show(&mut output, "Changes", columns, changes.collect());
+        let mut sections = vec![("Changes", columns, changes.collect::<Vec<Vec<String>>>())];
         for (title, refusals) in [
             ("Denials, with the last reason of each", &self.denials),
             ("Failures, with the last of each", &self.failures),
@@ -145,7 +144,18 @@ impl Summary {
             let rows = refusals.iter().map(|((who, code), Refusals { times, reason })| {
                 vec![who.clone(), code.clone(), times.to_string(), reason.clone()]
             });
-            show(&mut output, title, columns, rows.collect());
+            sections.push((title, columns, rows.collect()));
+        }
+        sections.retain(|(.., rows)| !rows.is_empty());
+        let mut output = Output::new();
+        for (index, (title, columns, rows)) in sections.into_iter().enumerate() {
+            if index > 0 {
+                output.say("");
+            }
+            output.say(title);
+            let mut table = Table::new(columns);
+            rows.into_iter().for_each(|row| table.row(row, &mut output));
+            table.end(&mut output);
         }
         output
     }
@@ -175,17 +185,4 @@ impl Summary {
         }
         rows.end()
     }
-}
-
-fn show(output: &mut Output, title: &str, columns: Vec<Column>, rows: Vec<Vec<String>>) {
-    if rows.is_empty() {
-        return;
-    }
-    output.say(title);
-    let mut table = Table::new(columns);
-    for row in rows {
-        table.row(row, output);
-    }
-    table.end(output);
-    output.say("");
 }
