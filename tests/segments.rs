@@ -47,7 +47,7 @@ fn a_change_whose_outcome_never_came_is_closed_at_the_next_start() {
     world.gateway.child.kill().unwrap();
     world.gateway.wait();
     assert!(call.join().unwrap().is_none());
-    assert!(assert_whole(&folder(&world)).contains("1 changes have no outcome"));
+    assert!(assert_whole(&folder(&world)).contains("without an outcome on record yet: 1 change"));
     world.cms.misbehave(support::cms::Misbehaviour::None);
     restart(&mut world);
     stop(&mut world);
@@ -56,7 +56,7 @@ fn a_change_whose_outcome_never_came_is_closed_at_the_next_start() {
     let unknown = events(&records, "outcome_unknown");
     assert_eq!(unknown.len(), 1);
     assert_eq!(unknown[0]["request_id"], intent["request_id"]);
-    assert!(!assert_whole(&folder(&world)).contains("no outcome"));
+    assert!(!assert_whole(&folder(&world)).contains("without an outcome"));
     // Once is enough.
     restart(&mut world);
     stop(&mut world);
@@ -307,7 +307,10 @@ fn what_retention_deletes_is_signed_for_and_the_rest_still_verifies() {
     let last = world.put(&token, SAMPLE);
     stop(&mut world);
     let words = assert_whole(&audit);
-    assert!(words.contains("were deleted, as a later record says"), "{words}");
+    assert!(
+        words.contains("deleted by retention, as a later record says: records 1 to "),
+        "{words}"
+    );
     let prove = |request: &str| {
         let mut command = Command::new(BINARY);
         let output = command.args(["audit", "prove", "--request", request]).arg(&audit).output();

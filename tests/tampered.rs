@@ -223,7 +223,7 @@ fn compression_and_retention_do_not_bring_back_what_is_deleted() {
     wait_for("compression", || files(&folder(&world), ".jsonl").len() == 1);
     stop(&mut world);
     let words = assert_whole(&folder(&world));
-    assert!(words.contains("were deleted"), "{words}");
+    assert!(words.contains("deleted by retention"), "{words}");
     assert!(files_named(&folder(&world), ".new").is_empty());
 }
 
