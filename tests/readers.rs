@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 
+use cms_gateway::audit::query::{Filter, query};
 use serde_json::Value;
 
 use support::reading::{Trail, audit, audit_apart, folder_of, line, trail, trail_with};
@@ -170,6 +171,32 @@ fn a_closed_segment_that_is_gone_is_named() {
     for arguments in [&[][..], &["--newest", "--limit", "1"], &["--until", "2020-01-01"]] {
         let (status, words) = audit("query", &trail.folder, arguments);
         assert!(status == 1 && words.contains(&format!("{name} is missing")), "{words}");
+    }
+}
+
+/// What retention deletes while it is searched is no damage; what is gone otherwise is.
+#[test]
+fn a_search_goes_on_after_what_retention_deletes_meanwhile() {
+    let call = |it: u64| {
+        [
+            line(2 * it - 1, "10:00:00", "intent", it, &[]),
+            line(2 * it, "10:00:01", "outcome", it, &[]),
+        ]
+    };
+    let calls = [call(1), call(2), call(3)];
+    for (deleted, goes_on) in [(&[1, 3][..], true), (&[3], false)] {
+        let folder = folder_of(&[&calls[0], &calls[1], &calls[2]]);
+        let mut found = 0;
+        let result = query(folder.path(), &Filter::default(), false, &mut |_| {
+            for first in deleted {
+                let name = format!("audit-{first:020}.jsonl");
+                let _ = fs::remove_file(folder.path().join(name));
+            }
+            found += 1;
+            true
+        });
+        let is_good = result.is_ok_and(|damage| damage.is_none());
+        assert_eq!((is_good, found), (goes_on, if goes_on { 2 } else { 1 }));
     }
 }
 

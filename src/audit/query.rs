@@ -148,19 +148,29 @@ impl Reading<'_> {
         for (segment, end) in chosen {
             let mut backwards = Vec::new();
             let mut goes_on = true;
-            search.read(segment, end, &mut |found| {
+            let read = search.read(segment, end, &mut |found| {
                 if self.is_newest_first {
                     backwards.extend(found);
                 } else {
                     goes_on = found.into_iter().all(&mut *give);
                 }
                 goes_on
-            })?;
+            });
+            match read {
+                Err(error) if error.is_not_found() && self.begins_after(segment) => continue,
+                result => result?,
+            }
             if !goes_on || !backwards.into_iter().rev().all(&mut *give) {
                 return Ok((search.damage, false));
             }
         }
         Ok((search.damage, true))
+    }
+
+    /// Whether retention has deleted a segment since the folder was listed.
+    fn begins_after(&self, segment: &SegmentFile) -> bool {
+        let left = segments(self.directory).unwrap_or_default();
+        left.first().is_some_and(|oldest| oldest.first > segment.first)
     }
 
     /// The segments that may hold what is sought, the oldest first, and with which record the next
