@@ -206,6 +206,41 @@ fn an_outcome_finds_room_whatever_waits_to_be_written() {
     assert_whole(&folder(&world));
 }
 
+/// Callers are refused after a while, the CMS hears nothing, and what the disk took nevertheless is
+/// told apart from what was sent.
+#[test]
+fn a_disk_that_does_not_answer_holds_nobody_for_ever() {
+    let mut world = with_fault("FAULT_STALL");
+    world.gateway.wait_until_ready();
+    change(&world);
+    let fault = world.folder.path().join("fault");
+    fs::write(&fault, "").unwrap();
+    let (calls, token) = (world.cms.calls(), world.supervisor());
+    let refused = world.put(&token, SAMPLE);
+    assert_eq!(refused.code(), "GW-4001");
+    wait_for("the reason", || {
+        world.gateway.admin("/readyz").body.contains("audit: the disk has not answered for")
+    });
+    assert_eq!(world.put(&token, SAMPLE).code(), "GW-4001");
+    assert_eq!(world.cms.calls(), calls);
+    fs::remove_file(&fault).unwrap();
+    world.gateway.wait_until_ready();
+    change(&world);
+    let of_refused = |records: &[Value]| -> Vec<String> {
+        let id = refused.header("x-request-id").unwrap();
+        let its = records.iter().filter(|record| record["request_id"] == id);
+        its.map(|it| format!("{} {}", it["kind"], it["event"]["name"])).collect()
+    };
+    wait_for("what became of it", || of_refused(&records_in(&folder(&world))).len() == 2);
+    let records = records_in(&folder(&world));
+    assert_eq!(of_refused(&records), ["\"intent\" null", "\"event\" \"not_sent\""]);
+    assert!(!assert_whole(&folder(&world)).contains("without an outcome"));
+    // Nor does it keep the process from ending.
+    fs::write(&fault, "").unwrap();
+    world.gateway.signal("-TERM");
+    world.gateway.wait();
+}
+
 #[test]
 fn compression_and_retention_do_not_bring_back_what_is_deleted() {
     let config = "segment_size = \"64KiB\"\ndurability = \"write\"";

@@ -6,17 +6,19 @@
 //! Group commit: whatever waits in the queue is written and synced together, at once. While one
 //! flush runs the next ones gather, so many callers share a flush and a single one never waits for
 //! a timer. When writing fails, whoever waits is told; the writer then tries again by itself, so
-//! that service resumes without a hand.
+//! that service resumes without a hand. A disk that does not answer holds nobody for ever: after a
+//! while callers are refused, and what is written nevertheless is told apart from what was sent.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use super::record::{Draft, Gateway, Kind};
+use super::record::{Draft, Event, Gateway, Kind};
 use super::writer::{Entry, Seen, Writer};
 use crate::config;
 use crate::telemetry::Metrics;
@@ -25,6 +27,8 @@ use crate::telemetry::Metrics;
 const LARGEST_BATCH: usize = 1024;
 /// The most events that wait to be written. They are few, save when nothing can be written.
 const MOST_EVENTS: usize = 1024;
+/// How long the disk may take.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The way to the writer.
 #[derive(Debug)]
@@ -32,6 +36,7 @@ pub(super) struct Journal {
     queue: Sender<Message>,
     /// How many events are in the queue.
     events: Arc<AtomicUsize>,
+    busy: Arc<Busy>,
     seen: Arc<Seen>,
     writer: Mutex<Option<JoinHandle<()>>>,
     metrics: Arc<Metrics>,
@@ -58,6 +63,9 @@ enum Message {
     /// The last record of all.
     Close(Draft),
 }
+
+/// Since when the writer writes.
+type Busy = Mutex<Option<Instant>>;
 
 type Waiting = oneshot::Sender<Result<Written, Unavailable>>;
 
@@ -87,25 +95,40 @@ impl Journal {
         let (queue, messages) = channel();
         let events = Arc::new(AtomicUsize::new(0));
         let (thread, counted) = (std::thread::Builder::new(), Arc::clone(&metrics));
-        let taken = Arc::clone(&events);
-        let run = move || run(writer, &messages, &taken, &counted);
+        let busy = Arc::new(Busy::default());
+        let (taken, begun) = (Arc::clone(&events), Arc::clone(&busy));
+        let run = move || run(writer, &messages, &taken, &begun, &counted);
         let handle = thread.name("audit".to_owned()).spawn(run).map_err(OpenError::Thread)?;
-        Ok(Self { queue, events, seen, writer: Mutex::new(Some(handle)), metrics })
+        Ok(Self { queue, events, busy, seen, writer: Mutex::new(Some(handle)), metrics })
     }
 
     pub(super) fn failure(&self) -> Option<Arc<String>> {
-        self.seen.failure.load_full()
+        self.stalled().or_else(|| self.seen.failure.load_full())
+    }
+
+    fn stalled(&self) -> Option<Arc<String>> {
+        let since = *self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = since?.elapsed();
+        let seconds = taken.as_secs();
+        (taken > PATIENCE).then(|| Arc::new(format!("the disk has not answered for {seconds} s")))
     }
 
     pub(super) fn checkpoint(&self) -> Option<Arc<String>> {
         self.seen.checkpoint.load_full()
     }
 
-    /// Writes a record and waits until it is durable.
+    /// Writes a record and waits until it is durable, for a while. An outcome is written later all
+    /// the same.
     pub(super) async fn append(&self, draft: Draft) -> Result<Written, Unavailable> {
+        if let Some(reason) = self.stalled().filter(|_| draft.kind != Kind::Outcome) {
+            return Err(Unavailable(reason));
+        }
         let (done, waiting) = oneshot::channel();
         self.push(Message::Write(draft, Some(done)))?;
-        waiting.await.unwrap_or_else(|_| Err(gone()))
+        match tokio::time::timeout(PATIENCE, waiting).await {
+            Ok(written) => written.unwrap_or_else(|_| Err(gone())),
+            Err(_) => Err(Unavailable(Arc::new("the disk does not answer".to_owned()))),
+        }
     }
 
     /// Writes a record that nobody waits for, soon.
@@ -131,7 +154,8 @@ impl Journal {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         let _ = self.push(Message::Close(last));
         let joined = tokio::task::spawn_blocking(move || writer.map(JoinHandle::join));
-        if !matches!(joined.await, Ok(Some(Ok(())))) {
+        let joined = tokio::time::timeout(PATIENCE, joined).await;
+        if !matches!(joined, Ok(Ok(Some(Ok(()))))) {
             tracing::error!("the audit trail's writer did not end as it should");
         }
     }
@@ -141,7 +165,14 @@ fn gone() -> Unavailable {
     Unavailable(Arc::new("its writer has ended".to_owned()))
 }
 
-fn run(mut writer: Writer, messages: &Receiver<Message>, events: &AtomicUsize, metrics: &Metrics) {
+fn run(
+    mut writer: Writer,
+    messages: &Receiver<Message>,
+    events: &AtomicUsize,
+    busy: &Busy,
+    metrics: &Metrics,
+) {
+    let set_busy = |since| *busy.lock().unwrap_or_else(PoisonError::into_inner) = since;
     let (mut batch, mut waiting) = (Vec::new(), Vec::new());
     let mut is_open = true;
     while is_open {
@@ -173,16 +204,27 @@ fn run(mut writer: Writer, messages: &Receiver<Message>, events: &AtomicUsize, m
             let is_room = is_open && batch.len() < LARGEST_BATCH;
             next = if is_room { messages.try_recv().ok() } else { None };
         }
-        match writer.commit(&batch) {
+        set_busy(Some(Instant::now()));
+        let committed = writer.commit(&batch);
+        set_busy(None);
+        match committed {
             Ok(entries) => {
                 for ((done, entry), draft) in waiting.drain(..).zip(entries).zip(batch.drain(..)) {
-                    tell(done, Ok((entry, draft)));
+                    let (kind, request_id) = (draft.kind, draft.request_id);
+                    if let (Kind::Intent, Some(id), false) =
+                        (kind, request_id, tell(done, Ok((entry, draft))))
+                    {
+                        let event = Event::new("not_sent").request(id);
+                        writer.owe_event(
+                            event.detail("its caller was refused before the disk answered"),
+                        );
+                    }
                 }
             }
             Err(reason) => {
-                waiting
-                    .drain(..)
-                    .for_each(|done| tell(done, Err(Unavailable(Arc::clone(&reason)))));
+                for done in waiting.drain(..) {
+                    tell(done, Err(Unavailable(Arc::clone(&reason))));
+                }
                 // What happened must come on record all the same.
                 let kept = |draft: &Draft| matches!(draft.kind, Kind::Outcome | Kind::Event);
                 batch.drain(..).filter(kept).for_each(|draft| writer.owe(draft));
@@ -192,9 +234,7 @@ fn run(mut writer: Writer, messages: &Receiver<Message>, events: &AtomicUsize, m
     writer.close();
 }
 
-fn tell(done: Option<Waiting>, result: Result<Written, Unavailable>) {
-    if let Some(done) = done {
-        // Whoever has stopped waiting needs no answer.
-        let _ = done.send(result);
-    }
+/// Tells whoever waits, and whether it still did.
+fn tell(done: Option<Waiting>, result: Result<Written, Unavailable>) -> bool {
+    done.is_some_and(|done| done.send(result).is_ok())
 }

@@ -228,7 +228,7 @@ impl Writer {
         self.seen.failure.load().is_some()
     }
 
-    fn owe_event(&mut self, event: Event) {
+    pub(super) fn owe_event(&mut self, event: Event) {
         self.owe(self.event(event));
     }
 

@@ -22,7 +22,10 @@ pub(super) fn run(file: &Path) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return refuse(format_args!("the runtime can't be started: {error}"), NO),
     };
-    match runtime.block_on(serve(&config)) {
+    let ended = runtime.block_on(serve(&config));
+    // A disk that does not answer must not keep the process.
+    runtime.shutdown_background();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => refuse(error, NO),
     }
