@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::{Notify, oneshot};
 
 use super::record::{Draft, Event, Gateway, Kind};
 use super::writer::{Entry, Seen, Writer};
@@ -37,6 +37,8 @@ pub(super) struct Journal {
     /// How many events are in the queue.
     events: Arc<AtomicUsize>,
     busy: Arc<Busy>,
+    /// Tells those who wait that the disk does not answer.
+    released: Notify,
     seen: Arc<Seen>,
     writer: Mutex<Option<JoinHandle<()>>>,
     metrics: Arc<Metrics>,
@@ -99,7 +101,15 @@ impl Journal {
         let (taken, begun) = (Arc::clone(&events), Arc::clone(&busy));
         let run = move || run(writer, &messages, &taken, &begun, &counted);
         let handle = thread.name("audit".to_owned()).spawn(run).map_err(OpenError::Thread)?;
-        Ok(Self { queue, events, busy, seen, writer: Mutex::new(Some(handle)), metrics })
+        Ok(Self {
+            queue,
+            events,
+            busy,
+            released: Notify::new(),
+            seen,
+            writer: Mutex::new(Some(handle)),
+            metrics,
+        })
     }
 
     pub(super) fn failure(&self) -> Option<Arc<String>> {
@@ -125,9 +135,20 @@ impl Journal {
         }
         let (done, waiting) = oneshot::channel();
         self.push(Message::Write(draft, Some(done)))?;
-        match tokio::time::timeout(PATIENCE, waiting).await {
-            Ok(written) => written.unwrap_or_else(|_| Err(gone())),
-            Err(_) => Err(Unavailable(Arc::new("the disk does not answer".to_owned()))),
+        tokio::select! {
+            biased;
+            written = waiting => written.unwrap_or_else(|_| Err(gone())),
+            () = self.released.notified() => {
+                Err(Unavailable(Arc::new("the disk does not answer".to_owned())))
+            }
+        }
+    }
+
+    /// Releases whoever waits for a disk that does not answer. One look a second costs less than a
+    /// timer for each record.
+    pub(super) fn release_if_stalled(&self) {
+        if self.stalled().is_some() {
+            self.released.notify_waiters();
         }
     }
 

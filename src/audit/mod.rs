@@ -189,8 +189,10 @@ impl Audit {
         self.journal.failure()
     }
 
-    /// Looks at the room that is left, and records it when that becomes too little.
-    pub fn watch_space(self: &Arc<Self>) {
+    /// Looks at the disk, once a second: whether it answers, and whether there is room. Too little
+    /// is recorded.
+    pub fn watch_disk(self: &Arc<Self>) {
+        self.journal.release_if_stalled();
         let Ok(free) = self.space.free() else { return };
         self.metrics.audit_free.set(i64::try_from(free).unwrap_or(i64::MAX));
         let is_low = free < self.space.low;

@@ -96,7 +96,7 @@ impl Server {
             loop {
                 second.tick().await;
                 audit.record_anonymous();
-                audit.watch_space();
+                audit.watch_disk();
             }
         });
 
