@@ -104,6 +104,8 @@ fn a_second_gateway_that_takes_the_lock_away_writes_alone() {
     drop(second);
     restart(&mut world);
     change(&world);
+    stop(&mut world);
+    assert_whole(&folder(&world));
 }
 
 #[test]
@@ -239,6 +241,55 @@ fn a_disk_that_does_not_answer_holds_nobody_for_ever() {
     fs::write(&fault, "").unwrap();
     world.gateway.signal("-TERM");
     world.gateway.wait();
+}
+
+/// However often a gateway is killed as soon as it has begun, and however long it was down.
+#[test]
+fn a_crash_loop_damages_nothing() {
+    let mut world = with_fault("FAULT_CLOCK");
+    world.gateway.wait_until_ready();
+    change(&world);
+    for hours in 1..5 {
+        world.gateway.child.kill().unwrap();
+        world.gateway.wait();
+        assert_whole(&folder(&world));
+        let clock = world.folder.path().join("fault");
+        fs::write(&clock, (hours * 3600).to_string()).unwrap();
+        let mut command = serve(&world);
+        command.env("LD_PRELOAD", support::trail::faults()).env("FAULT_CLOCK", clock);
+        world.gateway = Gateway::start(command);
+        wait_for("its first record", || {
+            let begun = records_in(&folder(&world));
+            events(&begun, "start").len() > hours
+        });
+    }
+    world.gateway.child.kill().unwrap();
+    world.gateway.wait();
+    restart(&mut world);
+    stop(&mut world);
+    assert_whole(&folder(&world));
+}
+
+#[test]
+fn nothing_is_written_behind_what_can_not_be_signed() {
+    let mut world = with_fault("FAULT_CHECKPOINT");
+    world.gateway.wait_until_ready();
+    change(&world);
+    let fault = world.folder.path().join("fault");
+    fs::write(&fault, "").unwrap();
+    let token = world.supervisor();
+    wait_for("the first checkpoint that fails", || world.put(&token, SAMPLE).status == 503);
+    let records = records_in(&folder(&world)).len();
+    let failures = || world.gateway.metric("cms_gateway_audit_failures_total").unwrap();
+    let before = failures();
+    wait_for("some tries", || failures() > before + 3.0);
+    assert_eq!(world.put(&token, SAMPLE).code(), "GW-4001");
+    assert_eq!(records_in(&folder(&world)).len(), records);
+    fs::remove_file(&fault).unwrap();
+    world.gateway.wait_until_ready();
+    change(&world);
+    stop(&mut world);
+    assert_whole(&folder(&world));
 }
 
 #[test]

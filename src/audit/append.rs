@@ -43,9 +43,7 @@ impl From<AppendError> for io::Error {
 impl AppendFile {
     /// Opens a file that has this length, or makes an empty one.
     pub(super) fn open(path: PathBuf, length: u64) -> io::Result<Self> {
-        let mut options = OpenOptions::new();
-        options.create(true).append(true).mode(0o600).custom_flags(folder::DO_NOT_WAIT);
-        let file = folder::regular(options.open(&path)?)?;
+        let file = folder::open_to_write(OpenOptions::new().create(true).append(true), &path)?;
         let metadata = file.metadata()?;
         if metadata.len() != length {
             let (name, found) = (path.display(), metadata.len());
@@ -104,7 +102,7 @@ pub(super) fn is_same(path: &Path, identity: (u64, u64)) -> io::Result<Metadata>
 
 /// What is behind a file's good part is moved to a file of its own, whose path is returned.
 pub(super) fn set_aside(path: &Path, good: u64) -> io::Result<PathBuf> {
-    let mut file = OpenOptions::new().read(true).write(true).open(path)?;
+    let mut file = folder::open_to_write(OpenOptions::new().read(true).write(true), path)?;
     let aside = path.with_extension(format!("torn-{}", uuid::Uuid::now_v7().simple()));
     let mut copy = OpenOptions::new().create_new(true).write(true).mode(0o600).open(&aside)?;
     io::Seek::seek(&mut file, io::SeekFrom::Start(good))?;

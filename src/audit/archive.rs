@@ -1,12 +1,12 @@
 //! What is done with closed segments: compressed, and deleted when their time is over.
 //!
 //! Both begin when a segment's checkpoint and its line in the manifest are on disk. A deletion is
-//! on record, under a checkpoint, before the first file goes, with a hash of what the manifest says
-//! of what goes; that keeps the tree's edge after each segment, so what is left still verifies.
+//! on record, under a checkpoint of its own, before the first file goes; the manifest keeps the
+//! tree's edge after each segment, so what is left still verifies.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,8 +14,7 @@ use std::time::SystemTime;
 
 use super::append::sync_folder;
 use super::folder::{self, SegmentFile};
-use super::log::{Closed, hash_of_lines, manifest};
-use super::tree::Hash;
+use super::log::{Closed, manifest, segments};
 use crate::config::Retention;
 
 /// Whoever puts a compressed file in a segment's place, or deletes both, holds this meanwhile, so
@@ -29,16 +28,18 @@ pub(super) struct Expired {
     pub(super) last: u64,
     segments: Vec<SegmentFile>,
     reason: &'static str,
-    /// Of the manifest's lines up to the last of them.
-    lines: Hash,
 }
 
 impl Expired {
-    /// Which closed segments are to be deleted, if any.
-    pub(super) fn find(directory: &Path, retention: Retention) -> io::Result<Option<Self>> {
-        let (closed, _) = manifest(directory)?;
-        let segments = folder::segments(directory)?;
-        let length = |path: &Path| fs::metadata(path).map_or(0, |metadata| metadata.len());
+    /// Which of the closed segments are to be deleted, if any.
+    pub(super) fn find(
+        directory: &Path,
+        closed: &[Closed],
+        retention: Retention,
+    ) -> io::Result<Option<Self>> {
+        let segments = segments(directory, closed)?;
+        // What the disk gave for it, since a file may be longer than that.
+        let length = |path: &Path| fs::metadata(path).map_or(0, |it| it.blocks() * 512);
         let with_the_rest = |segment: &SegmentFile| {
             let beside = [
                 folder::checkpoints(directory, segment.first),
@@ -46,14 +47,17 @@ impl Expired {
             ];
             length(&segment.path) + beside.iter().map(|path| length(path)).sum::<u64>()
         };
-        let mut total: u64 = segments.iter().map(with_the_rest).sum();
+        // Not what somebody else put there.
+        let is_open =
+            |segment: &SegmentFile| closed.last().is_none_or(|it| segment.first == it.last + 1);
+        let line = |segment: &SegmentFile| closed.iter().find(|it| it.first == segment.first);
+        let own = segments.iter().filter(|it| is_open(it) || line(it).is_some());
+        let mut total: u64 = own.map(with_the_rest).sum();
         let oldest = retention.age.and_then(|age| SystemTime::now().checked_sub(age));
         let oldest = oldest.map(|oldest| humantime::format_rfc3339_micros(oldest).to_string());
-        let none = Hash::of_bytes(&[]);
-        let mut expired = Self { last: 0, segments: Vec::new(), reason: "", lines: none };
+        let mut expired = Self { last: 0, segments: Vec::new(), reason: "" };
         for segment in segments {
-            let is_its = |closed: &&Closed| closed.first == segment.first;
-            let Some(closed) = closed.iter().find(is_its) else { break };
+            let Some(closed) = line(&segment) else { break };
             let is_old = oldest.as_ref().is_some_and(|oldest| {
                 closed.to.is_none_or(|newest| newest.as_str() < oldest.as_str())
             });
@@ -67,15 +71,14 @@ impl Expired {
             expired.last = closed.last;
             expired.segments.push(segment);
         }
-        expired.lines = hash_of_lines(closed.iter().filter(|it| it.last <= expired.last));
         Ok((!expired.segments.is_empty()).then_some(expired))
     }
 
     /// What the record of it says.
     pub(super) fn detail(&self) -> String {
         let (number, last, reason) = (self.segments.len(), self.last, self.reason);
-        let (first, lines) = (self.segments.first().map_or(0, |it| it.first), self.lines);
-        format!("records {first} to {last} in {number} segments, by {reason}; manifest {lines}")
+        let first = self.segments.first().map_or(0, |segment| segment.first);
+        format!("records {first} to {last} in {number} segments, by {reason}")
     }
 
     /// Deletes them, the oldest first.
@@ -135,7 +138,7 @@ impl Compressor {
     fn compress_closed(&self) -> io::Result<()> {
         let (closed, _) = manifest(&self.directory)?;
         let last = closed.last().map_or(0, |closed| closed.last);
-        for segment in folder::segments(&self.directory)? {
+        for segment in segments(&self.directory, &closed)? {
             if segment.first <= last
                 && !segment.is_compressed
                 && let Err(error) = compress(&self.directory, &segment, &self.replacing)
@@ -160,9 +163,13 @@ fn compress(directory: &Path, segment: &SegmentFile, replacing: &Replacing) -> i
     let compressed = folder::compressed(directory, segment.first);
     let unfinished = unfinished(directory, segment.first);
     let mut source = folder::open(&segment.path)?;
-    let mut options = OpenOptions::new();
-    options.create(true).write(true).truncate(true).mode(0o600).custom_flags(folder::DO_NOT_WAIT);
-    let mut encoder = zstd::Encoder::new(folder::regular(options.open(&unfinished)?)?, LEVEL)?;
+    // What a crash left, or somebody put there.
+    match fs::remove_file(&unfinished) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = folder::open_to_write(OpenOptions::new().create_new(true).write(true), &unfinished)?;
+    let mut encoder = zstd::Encoder::new(file, LEVEL)?;
     encoder.include_checksum(true)?;
     io::copy(&mut source, &mut encoder)?;
     let mut file = encoder.finish()?;

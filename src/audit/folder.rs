@@ -6,6 +6,7 @@
 //! audit-00000000000000000001.checkpoints   the signed heads that were made while it was written
 //! audit-00000000000000000001.leaves        its records' hashes, to find an altered one by
 //! manifest                                 a line of JSON for each closed segment
+//! manifest.signed                          a signed hash of those lines
 //! keys.pub                                 the public keys that have signed, the newest last
 //! lock                                     held by the one process that writes
 //! ```
@@ -21,6 +22,8 @@ use rustix::fs::OFlags;
 pub const KEYS: &str = "keys.pub";
 /// A line for each closed segment.
 pub const MANIFEST: &str = "manifest";
+/// The signature of what the manifest says.
+pub(super) const MANIFEST_SIGNATURE: &str = "manifest.signed";
 pub(super) const LOCK: &str = "lock";
 
 const PREFIX: &str = "audit-";
@@ -73,14 +76,26 @@ pub fn segments(directory: &Path) -> io::Result<Vec<SegmentFile>> {
 ///
 /// When it can't be opened, or is something else.
 pub fn open(path: &Path) -> io::Result<File> {
-    regular(OpenOptions::new().read(true).custom_flags(DO_NOT_WAIT).open(path)?)
+    regular(OpenOptions::new().read(true).custom_flags(flags(OFlags::NONBLOCK)).open(path)?)
 }
 
-/// For whoever opens something that may be a pipe.
-#[expect(clippy::cast_possible_wrap, reason = "the C library takes flags as a signed number")]
-pub(super) const DO_NOT_WAIT: i32 = OFlags::NONBLOCK.bits() as i32;
+/// Opens a file of a trail to write it: never by way of a link, behind which is another one.
+///
+/// # Errors
+///
+/// When it can't be opened, or is something else than a regular file.
+pub(super) fn open_to_write(options: &OpenOptions, path: &Path) -> io::Result<File> {
+    let mut options = options.clone();
+    options.mode(0o600).custom_flags(flags(OFlags::NONBLOCK | OFlags::NOFOLLOW));
+    regular(options.open(path)?)
+}
 
-pub(super) fn regular(file: File) -> io::Result<File> {
+#[expect(clippy::cast_possible_wrap, reason = "the C library takes flags as a signed number")]
+const fn flags(flags: OFlags) -> i32 {
+    flags.bits() as i32
+}
+
+fn regular(file: File) -> io::Result<File> {
     if file.metadata()?.is_file() {
         Ok(file)
     } else {
@@ -105,10 +120,12 @@ pub fn segment_name(first: u64) -> String {
     format!("{PREFIX}{first:020}{PLAIN}")
 }
 
-/// Whether the segment that begins with this record is there, compressed or not. A compressed one
-/// is put there before the other goes, so this order misses none.
-pub(super) fn is_there(directory: &Path, first: u64) -> bool {
-    segment(directory, first).exists() || compressed(directory, first).exists()
+/// The segment that begins with this record, if it is there, compressed or not. A compressed one is
+/// put there before the other goes, so this order misses none.
+pub(super) fn find(directory: &Path, first: u64) -> Option<SegmentFile> {
+    let candidates = [(segment(directory, first), false), (compressed(directory, first), true)];
+    let found = candidates.into_iter().find(|(path, _)| path.exists());
+    found.map(|(path, is_compressed)| SegmentFile { first, path, is_compressed })
 }
 
 pub(super) fn segment(directory: &Path, first: u64) -> PathBuf {

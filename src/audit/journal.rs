@@ -226,7 +226,12 @@ fn run(
             next = if is_room { messages.try_recv().ok() } else { None };
         }
         set_busy(Some(Instant::now()));
-        let committed = writer.commit(&batch);
+        let mut committed = writer.commit(&batch);
+        if !is_open && committed.is_err() {
+            // There is no later.
+            writer.try_at_once();
+            committed = writer.commit(&batch);
+        }
         set_busy(None);
         match committed {
             Ok(entries) => {

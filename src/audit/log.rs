@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::{fmt, io};
 
+use aws_lc_rs::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::checkpoint::Checkpoint;
-use super::folder::{self, segment_name};
+use super::folder::{self, SegmentFile, segment_name};
 use super::line::{Head, Time};
-use super::note::Keys;
+use super::note::{Keys, Note};
 use super::record::Kind;
 use super::tree::{Edge, Hash};
 
@@ -227,9 +228,100 @@ pub fn manifest(directory: &Path) -> io::Result<(Vec<Closed>, u64)> {
     Ok((all, length))
 }
 
-/// A hash over the lines of a manifest.
-#[must_use]
-pub fn hash_of_lines<'a>(lines: impl Iterator<Item = &'a Closed>) -> Hash {
-    let text: Vec<u8> = lines.flat_map(Closed::encode).collect();
-    Hash::of_bytes(&text)
+/// The segments of a folder in their order. One that was put in its own place compressed while the
+/// folder was listed is not missed, as the manifest knows of it.
+///
+/// # Errors
+///
+/// When the folder can't be read.
+pub fn segments(directory: &Path, closed: &[Closed]) -> io::Result<Vec<SegmentFile>> {
+    let mut segments = folder::segments(directory)?;
+    let listed: BTreeSet<u64> = segments.iter().map(|segment| segment.first).collect();
+    let missed = closed.iter().filter(|closed| !listed.contains(&closed.first));
+    segments.extend(missed.filter_map(|closed| folder::find(directory, closed.first)));
+    segments.sort_by_key(|segment| segment.first);
+    Ok(segments)
+}
+
+/// A hash over the lines of a manifest, and up to which record they are.
+#[derive(Clone)]
+pub struct Digest {
+    hash: Context,
+    last: u64,
+}
+
+impl Digest {
+    /// Of no line.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self { hash: Context::new(&SHA256), last: 0 }
+    }
+
+    /// Of these lines.
+    #[must_use]
+    pub fn of(lines: &[Closed]) -> Self {
+        let mut digest = Self::empty();
+        lines.iter().for_each(|line| digest.push(line));
+        digest
+    }
+
+    /// Takes the next line.
+    pub fn push(&mut self, line: &Closed) {
+        self.hash.update(&line.encode());
+        self.last = line.last;
+    }
+
+    /// What is signed: what it is, the log, the last record, the hash.
+    #[must_use]
+    pub fn statement(&self, origin: &str) -> String {
+        let hash = Hash::from_slice(self.hash.clone().finish().as_ref());
+        format!("{STATEMENT}\n{origin}\n{}\n{hash}\n", self.last)
+    }
+}
+
+impl Default for Digest {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl PartialEq for Digest {
+    fn eq(&self, other: &Self) -> bool {
+        self.statement("") == other.statement("")
+    }
+}
+
+impl fmt::Debug for Digest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Digest").field("last", &self.last).finish_non_exhaustive()
+    }
+}
+
+const STATEMENT: &str = "cms-gateway/manifest/1";
+
+/// How many of a manifest's lines a trusted key has signed, all those up to one; none where there is
+/// no signature yet.
+///
+/// # Errors
+///
+/// What is wrong with the signature.
+pub fn signed_lines(directory: &Path, lines: &[Closed], keys: &Keys) -> io::Result<usize> {
+    let bytes = match folder::read(&directory.join(folder::MANIFEST_SIGNATURE)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        result => result?,
+    };
+    let fault = |what: &str| {
+        let name = folder::MANIFEST_SIGNATURE;
+        io::Error::new(io::ErrorKind::InvalidData, format!("{name} {what}"))
+    };
+    let note = str::from_utf8(&bytes).map_err(|_| fault("is not UTF-8"))?;
+    let verified = Note::parse(note).and_then(|note| note.verify(keys));
+    let (text, name) = verified.map_err(|error| fault(&error.to_string()))?;
+    let last = text.lines().nth(2).and_then(|last| last.parse::<u64>().ok());
+    let number = lines.iter().take_while(|line| last.is_some_and(|last| line.last <= last)).count();
+    let signed = lines.get(..number).unwrap_or_default();
+    if Digest::of(signed).statement(name) != text {
+        return Err(fault("is of other lines than the manifest's"));
+    }
+    Ok(number)
 }

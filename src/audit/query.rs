@@ -13,7 +13,7 @@ use self::join::Joiner;
 use self::search::Search;
 use super::entry::Record;
 use super::folder::{MANIFEST, SegmentFile};
-use super::log::{Closed, manifest};
+use super::log::{self, Closed, manifest};
 use crate::reply::Code;
 
 pub use self::search::Damage;
@@ -138,7 +138,9 @@ impl Reading<'_> {
     ) -> Result<(Damage, bool), ReadError> {
         let path = self.directory.join(MANIFEST);
         let (closed, _) = manifest(self.directory).map_err(ReadError::io(&path))?;
-        let mut all = segments(self.directory)?;
+        segments(self.directory)?;
+        let all = log::segments(self.directory, &closed);
+        let mut all = all.map_err(ReadError::io(self.directory))?;
         all.retain(is_begun);
         let mut chosen = self.choose(&closed, &all);
         if self.is_newest_first {
@@ -212,7 +214,7 @@ impl Reading<'_> {
 #[must_use]
 pub fn is_begun(segment: &SegmentFile) -> bool {
     // One that is gone was compressed since, or is missed by whoever reads it.
-    !segment.path.metadata().is_ok_and(|metadata| metadata.len() == 0)
+    !segment.path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.len() == 0)
 }
 
 impl Filter {

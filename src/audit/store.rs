@@ -9,8 +9,8 @@ mod watch;
 
 use std::collections::BTreeSet;
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use self::opening::Opening;
@@ -18,7 +18,7 @@ use self::watch::Watch;
 use super::append::{AppendError, AppendFile, sync_folder};
 use super::checkpoint::Checkpoint;
 use super::folder;
-use super::log::Log;
+use super::log::{Closed, Digest, Log};
 use super::note::{Keys, Signer};
 use super::record::Event;
 use super::tree::Hash;
@@ -41,6 +41,7 @@ pub(super) struct Store {
     /// The leaves since the last checkpoint, which are of no use before the next.
     new_leaves: Vec<u8>,
     checkpointed: Option<(u64, String)>,
+    manifest: Digest,
     watch: Watch,
     /// Held so that no other process writes to the folder.
     lock: File,
@@ -55,15 +56,23 @@ pub(super) struct Place {
     pub(super) durability: Durability,
 }
 
+/// What was left of a store that was let go.
+#[derive(Debug, Default)]
+pub(super) struct Left {
+    /// The newest checkpoint, and what it covers.
+    pub(super) checkpointed: Option<(u64, String)>,
+    /// The first records of the closed segments that were there.
+    pub(super) closed: BTreeSet<u64>,
+    /// The manifest.
+    pub(super) manifest: Digest,
+}
+
 /// What a process that wrote before knows.
 #[derive(Debug)]
 pub(super) struct Known<'a> {
     /// The log up to the last record that was promised.
     pub(super) log: &'a Log,
-    /// The newest checkpoint.
-    pub(super) checkpointed: Option<&'a (u64, String)>,
-    /// The first records of the closed segments that were there.
-    pub(super) closed: &'a BTreeSet<u64>,
+    pub(super) left: &'a Left,
     /// Whether the segment is not to be written again, since a sync of it failed.
     pub(super) is_unsynced: bool,
     /// What went wrong.
@@ -84,11 +93,12 @@ impl Store {
             let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
             sync_folder(parent.unwrap_or(Path::new(".")))?;
         }
-        let lock = lock(directory)?;
+        let (lock, was_stopped) = lock(directory)?;
         let signer = Signer::load_or_make(&place.signing_key, &place.origin)
             .map_err(|error| io::Error::other(format!("audit.signing_key: {error}")))?;
         let keys = publish_key(directory, &signer, events)?;
         let mut opening = Opening::new(place, &signer, &keys);
+        opening.was_stopped = was_stopped && known.is_none();
         let read = opening.read(known, events);
         let (mut log, was_lost) = match (read, known) {
             (Ok(log), None) => (log, false),
@@ -103,13 +113,16 @@ impl Store {
                 };
                 let mut log = known.log.clone();
                 let (name, size) = (folder::segment_name(log.segment()), log.size());
-                opening.checkpointed = known.checkpointed.cloned();
-                prepare(directory, size + 1)?;
-                let closing = opening.sign(&log);
-                opening.checkpointed = Some((size, closing.clone()));
-                let mut closed = log.close(closing);
-                closed.lost = Some(known.reason.to_owned());
-                append_to(&directory.join(folder::MANIFEST), &closed.encode())?;
+                opening.checkpointed = known.left.checkpointed.clone();
+                opening.manifest = known.left.manifest.clone();
+                if log.bytes() > 0 {
+                    prepare(directory, size + 1)?;
+                    let closing = opening.sign(&log);
+                    opening.checkpointed = Some((size, closing.clone()));
+                    let mut closed = log.close(closing);
+                    closed.lost = Some(known.reason.to_owned());
+                    opening.add_to_manifest(&closed)?;
+                }
                 events.push(Event::new("segment_lost").detail(format!(
                     "{name}: records up to {size} are not there as they were written: {}; {found}",
                     known.reason,
@@ -117,7 +130,7 @@ impl Store {
                 (log, true)
             }
         };
-        if let Some(newest) = known.and_then(|known| known.checkpointed)
+        if let Some(newest) = known.and_then(|known| known.left.checkpointed.as_ref())
             && opening.checkpointed.as_ref().is_none_or(|(size, _)| *size < newest.0)
         {
             let detail = format!("that at record {} is not there as it was written", newest.0);
@@ -128,7 +141,7 @@ impl Store {
         if is_unsynced && !was_lost && log.bytes() > 0 {
             opening.finish(&mut log)?;
         }
-        let Opening { checkpointed, leaves, closed, .. } = opening;
+        let Opening { checkpointed, leaves, closed, manifest, .. } = opening;
         let leaves = if log.bytes() > 0 { leaves } else { Vec::new() };
         let segment = folder::segment(directory, log.segment());
         let checkpoints = folder::checkpoints(directory, log.segment());
@@ -142,6 +155,7 @@ impl Store {
             leaves: begin_leaves(directory, log.segment(), &leaves).ok(),
             new_leaves: Vec::new(),
             checkpointed,
+            manifest,
             watch: Watch::new(directory.clone(), &lock, closed)?,
             signer,
             lock,
@@ -156,6 +170,9 @@ impl Store {
         lines: &[u8],
         leaves: impl Iterator<Item = Hash>,
     ) -> Result<(), AppendError> {
+        // Before it, since another process may write there; after it, since what is answered must
+        // be where it was put.
+        self.watch.check(&self.checkpoints).map_err(AppendError::Lost)?;
         self.segment.append(lines, self.durability)?;
         self.watch.check(&self.checkpoints).map_err(AppendError::Lost)?;
         leaves.for_each(|leaf| self.new_leaves.extend_from_slice(leaf.as_bytes()));
@@ -193,7 +210,8 @@ impl Store {
     pub(super) fn rotate(&mut self, log: &mut Log) -> io::Result<()> {
         let closing = self.checkpoint(log)?.to_owned();
         let closed = log.close(closing);
-        append_to(&self.directory.join(folder::MANIFEST), &closed.encode())?;
+        let directory = &self.directory;
+        add_to_manifest(directory, &mut self.manifest, &closed, &self.origin, &self.signer)?;
         self.segment = AppendFile::open(folder::segment(&self.directory, log.segment()), 0)?;
         self.checkpoints =
             AppendFile::open(folder::checkpoints(&self.directory, log.segment()), 0)?;
@@ -214,9 +232,45 @@ impl Store {
     }
 
     /// What the next opening has to know.
-    pub(super) fn left(self) -> (Option<(u64, String)>, BTreeSet<u64>) {
-        (self.checkpointed, self.watch.closed)
+    pub(super) fn left(self) -> Left {
+        let Self { checkpointed, manifest, watch, .. } = self;
+        Left { checkpointed, closed: watch.closed, manifest }
     }
+
+    /// Whether these lines are what the manifest should have.
+    pub(super) fn is_manifest(&self, lines: &[Closed]) -> bool {
+        Digest::of(lines) == self.manifest
+    }
+}
+
+/// Adds a line to the manifest and signs it with all those before.
+fn add_to_manifest(
+    directory: &Path,
+    manifest: &mut Digest,
+    closed: &Closed,
+    origin: &str,
+    signer: &Signer,
+) -> io::Result<()> {
+    append_to(&directory.join(folder::MANIFEST), &closed.encode())?;
+    let mut added = manifest.clone();
+    added.push(closed);
+    let note = signer.sign(&added.statement(origin));
+    replace(&directory.join(folder::MANIFEST_SIGNATURE), note.as_bytes())?;
+    *manifest = added;
+    Ok(())
+}
+
+/// Puts a whole file in another's place.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".new");
+    let whole = PathBuf::from(name);
+    let options = OpenOptions::new().create(true).truncate(true).write(true).clone();
+    let mut file = folder::open_to_write(&options, &whole)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&whole, path)?;
+    path.parent().map_or(Ok(()), sync_folder)
 }
 
 fn prepare(directory: &Path, first: u64) -> io::Result<Vec<PathBuf>> {
@@ -235,9 +289,8 @@ fn prepare(directory: &Path, first: u64) -> io::Result<Vec<PathBuf>> {
 
 /// Makes the file of a segment's leaves anew, with those that it has.
 fn begin_leaves(directory: &Path, first: u64, leaves: &[u8]) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(true).write(true).mode(0o600).custom_flags(folder::DO_NOT_WAIT);
-    let mut file = folder::regular(options.open(folder::leaves(directory, first))?)?;
+    let options = OpenOptions::new().create(true).truncate(true).write(true).clone();
+    let mut file = folder::open_to_write(&options, &folder::leaves(directory, first))?;
     file.write_all(leaves)?;
     Ok(file)
 }
@@ -252,10 +305,10 @@ fn sign(origin: &str, signer: &Signer, log: &Log, previous: Option<&(u64, String
     checkpoint.sign(signer)
 }
 
-fn lock(directory: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(false).write(true).mode(0o600).custom_flags(folder::DO_NOT_WAIT);
-    let lock = folder::regular(options.open(directory.join(folder::LOCK))?)?;
+/// The lock, and whether who held it before has signed everything and ended.
+fn lock(directory: &Path) -> io::Result<(File, bool)> {
+    let options = OpenOptions::new().create(true).truncate(false).read(true).write(true).clone();
+    let mut lock = folder::open_to_write(&options, &directory.join(folder::LOCK))?;
     lock.try_lock().map_err(|error| match error {
         fs::TryLockError::WouldBlock => io::Error::new(
             io::ErrorKind::ResourceBusy,
@@ -263,8 +316,11 @@ fn lock(directory: &Path) -> io::Result<File> {
         ),
         fs::TryLockError::Error(error) => error,
     })?;
+    let mut said = Vec::new();
+    Read::by_ref(&mut lock).take(64).read_to_end(&mut said)?;
     lock.set_len(0)?;
-    Ok(lock)
+    lock.rewind()?;
+    Ok((lock, said == STOPPED.as_bytes()))
 }
 
 /// The folder's public keys, with this one as the last.
@@ -290,14 +346,7 @@ fn publish_key(directory: &Path, signer: &Signer, events: &mut Vec<Event>) -> io
         }
         lines.retain(|line| *line != own);
         lines.push(&own);
-        let whole = path.with_extension("new");
-        let mut options = OpenOptions::new();
-        options.create(true).truncate(true).write(true).mode(0o600);
-        let mut file = folder::regular(options.custom_flags(folder::DO_NOT_WAIT).open(&whole)?)?;
-        file.write_all((lines.join("\n") + "\n").as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&whole, &path)?;
-        sync_folder(directory)?;
+        replace(&path, (lines.join("\n") + "\n").as_bytes())?;
     }
     let mut keys = Keys::parse(&lines.join("\n")).unwrap_or_default();
     keys.add(signer.public());

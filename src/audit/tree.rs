@@ -32,11 +32,6 @@ impl Hash {
         Self::from_slice(context.finish().as_ref())
     }
 
-    /// Of anything else.
-    pub(super) fn of_bytes(bytes: &[u8]) -> Self {
-        Self::from_slice(digest(&SHA256, bytes).as_ref())
-    }
-
     fn of_node(left: Self, right: Self) -> Self {
         let mut input = [1; 65];
         let (_, rest) = input.split_at_mut(1);

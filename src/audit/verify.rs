@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use self::walk::Walk;
 use super::checkpoint::Checkpoint;
+use super::folder;
 use super::line::{Head, Time};
 use super::note::Keys;
 use super::tree::{Edge, Hash};
@@ -119,6 +120,26 @@ pub fn verify(
         Err(NotWhole::Fault(fault)) => Err(walk.known(fault, walk.log.segment()).into()),
         Err(error) => Err(error),
     }
+}
+
+/// Tries again what failed because retention deleted the trail's beginning meanwhile.
+///
+/// # Errors
+///
+/// As the attempt.
+pub fn steadily<T, E>(directory: &Path, mut attempt: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+    const TRIES: usize = 8;
+    let beginning = || folder::segments(directory).ok()?.first().map(|segment| segment.first);
+    let mut before = beginning();
+    let mut result = attempt();
+    for _ in 1..TRIES {
+        if result.is_ok() || beginning() == before {
+            break;
+        }
+        before = beginning();
+        result = attempt();
+    }
+    result
 }
 
 /// The edge from which a trail can be read: empty, or that of the records which were deleted.

@@ -1,7 +1,7 @@
 //! What the journal's thread does with a batch of records: give them their numbers and times,
 //! write them, put them into the tree, and sign its head.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::mem;
 use std::sync::Arc;
@@ -11,12 +11,13 @@ use arc_swap::ArcSwapOption;
 
 use super::append::AppendError;
 use super::archive::{Compressor, Expired, Replacing};
+use super::checkpoint::UNSIGNED;
 use super::folder::segment_name;
 use super::line::{self, Head, Time};
-use super::log::Log;
+use super::log::{Log, manifest};
 use super::mirror::Mirror;
 use super::record::{Draft, Event, Gateway, Record};
-use super::store::{Known, Place, Store};
+use super::store::{Known, Left, Place, Store};
 use super::tree::Hash;
 use crate::config::{self, Retention};
 use crate::telemetry::Metrics;
@@ -59,8 +60,7 @@ pub(super) struct Writer {
     open: Option<Store>,
     /// Nothing until the folder was opened for the first time.
     log: Option<Log>,
-    /// Of the store that was let go: the newest checkpoint, and the closed segments.
-    left: (Option<(u64, String)>, BTreeSet<u64>),
+    left: Left,
     /// What was found in the folder while it could not be opened.
     found: Vec<Event>,
     is_unsynced: bool,
@@ -69,6 +69,8 @@ pub(super) struct Writer {
     last_time: Option<Time>,
     /// Records that could not be written and must not be lost.
     owed: VecDeque<Draft>,
+    /// The time of the first record that is under no checkpoint.
+    unsigned_since: Option<Time>,
     /// When what is not under a checkpoint yet gets one.
     checkpoint_due: Option<Instant>,
     next_try: Option<Instant>,
@@ -104,12 +106,13 @@ impl Writer {
             gateway,
             open: None,
             log: None,
-            left: Default::default(),
+            left: Left::default(),
             found: Vec::new(),
             is_unsynced: false,
             is_fresh: false,
             last_time: None,
             owed: VecDeque::new(),
+            unsigned_since: None,
             checkpoint_due: None,
             next_try: None,
             buffer: Vec::new(),
@@ -148,6 +151,11 @@ impl Writer {
         written
     }
 
+    /// Does not wait before the folder is opened again.
+    pub(super) fn try_at_once(&mut self) {
+        self.next_try = None;
+    }
+
     /// Keeps a record that could not be written.
     pub(super) fn owe(&mut self, draft: Draft) {
         if self.owed.len() < MOST_OWED {
@@ -178,8 +186,7 @@ impl Writer {
         let reason = self.seen.failure.load_full();
         let known = self.log.as_ref().map(|log| Known {
             log,
-            checkpointed: self.left.0.as_ref(),
-            closed: &self.left.1,
+            left: &self.left,
             is_unsynced: self.is_unsynced,
             reason: reason.as_ref().map_or("", |reason| reason.as_str()),
         });
@@ -210,7 +217,17 @@ impl Writer {
         self.is_fresh = true;
         self.next_try = None;
         self.is_unsynced = false;
-        Ok(())
+        // Nothing comes behind records that are not signed: not after a crash, nor after a
+        // checkpoint that could not be written.
+        self.sign_what_is_not()
+    }
+
+    fn sign_what_is_not(&mut self) -> io::Result<()> {
+        if self.log.as_ref().is_none_or(|log| log.size() == 0) {
+            return Ok(());
+        }
+        self.checkpoint_due.get_or_insert_with(Instant::now);
+        self.checkpoint(true)
     }
 
     /// Notes why nothing can be written.
@@ -247,6 +264,10 @@ impl Writer {
         let now = Time::now();
         if mem::take(&mut self.is_fresh) {
             self.archive(now)?;
+        }
+        // However the clock jumps, and however long the machine slept.
+        if self.unsigned_since.is_some_and(|since| now.since(since) > UNSIGNED / 2) {
+            self.sign_what_is_not()?;
         }
         self.rotate_if_due(now)?;
         let mut first = Vec::new();
@@ -303,6 +324,7 @@ impl Writer {
             }
             if !entries.is_empty() {
                 self.last_time = Some(time);
+                self.unsigned_since.get_or_insert(time);
                 // The first one at once, the next ones a while after what they cover.
                 let wait = if store.newest().is_none() { Duration::ZERO } else { CHECKPOINT };
                 self.checkpoint_due.get_or_insert_with(|| Instant::now() + wait);
@@ -350,6 +372,7 @@ impl Writer {
         let rotated = store.rotate(log);
         self.seen.checkpoint.store(store.newest().map(|note| Arc::new(note.to_owned())));
         self.checkpoint_due = None;
+        self.unsigned_since = None;
         rotated.map_err(|error| self.let_go(error))?;
         self.archive(now)
     }
@@ -365,7 +388,11 @@ impl Writer {
 
     fn expire(&mut self, now: Time) -> io::Result<()> {
         let Some(retention) = self.retention else { return Ok(()) };
-        let expired = match Expired::find(&self.place.directory, retention) {
+        let (closed, _) = manifest(&self.place.directory)?;
+        if self.open.as_ref().is_some_and(|store| !store.is_manifest(&closed)) {
+            return Err(self.let_go(io::Error::other("the manifest was changed by somebody else")));
+        }
+        let expired = match Expired::find(&self.place.directory, &closed, retention) {
             Ok(Some(expired)) => expired,
             Ok(None) => return Ok(()),
             Err(error) => {
@@ -397,6 +424,7 @@ impl Writer {
                 tracing::info!(checkpoint = note, "audit checkpoint");
                 self.seen.checkpoint.store(Some(Arc::new(note.to_owned())));
                 self.checkpoint_due = None;
+                self.unsigned_since = None;
                 Ok(())
             }
             Err(error) => Err(self.let_go(error)),

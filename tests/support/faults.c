@@ -3,12 +3,14 @@
  * FAULT_EIO names a file: while it is there, fdatasync fails with EIO.
  * FAULT_STALL names a file: while it is there, fdatasync does not return.
  * FAULT_WRITE names a file: while it is there, no file takes a byte, as if it were read-only.
+ * FAULT_CHECKPOINT names a file: while it is there, there is no room for a checkpoint.
  * FAULT_CLOCK names a file: the seconds in it are added to the real-time clock. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -31,6 +33,11 @@ ssize_t write(int file, const void *bytes, size_t count) {
     struct stat about;
     if (when && access(when, F_OK) == 0 && fstat(file, &about) == 0 && S_ISREG(about.st_mode)) {
         errno = EROFS;
+        return -1;
+    }
+    const char *checkpoint = getenv("FAULT_CHECKPOINT");
+    if (checkpoint && access(checkpoint, F_OK) == 0 && count > 12 && !memcmp(bytes, "cms-gateway/", 12)) {
+        errno = ENOSPC;
         return -1;
     }
     static ssize_t (*real)(int, const void *, size_t);

@@ -13,12 +13,12 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{Known, Place, append_to, prepare, sign};
+use super::{Known, Place, add_to_manifest, append_to, prepare, sign};
 use crate::audit::append::set_aside;
 use crate::audit::checkpoint::{Checkpoint, UNSIGNED, notes};
 use crate::audit::folder::{self, SegmentFile, segment_name};
 use crate::audit::line::{Head, Time};
-use crate::audit::log::{Closed, Log, manifest};
+use crate::audit::log::{Closed, Digest, Log, manifest, segments, signed_lines};
 use crate::audit::note::{Keys, Signer};
 use crate::audit::record::{Event, Kind};
 use crate::audit::tree::Hash;
@@ -34,8 +34,14 @@ pub(super) struct Opening<'a> {
     pub(super) leaves: Vec<u8>,
     /// The first records of the closed segments that are there.
     pub(super) closed: BTreeSet<u64>,
+    /// The manifest as it is signed.
+    pub(super) manifest: Digest,
+    /// Whether whoever wrote before has said that all is signed.
+    pub(super) was_stopped: bool,
     /// Whether the last thing that was read is a gateway's end.
     is_stopped: bool,
+    /// Whether it is a segment's.
+    is_closed: bool,
     /// The times of the first and the last record that no checkpoint covers.
     unsigned: Option<(Time, Time)>,
 }
@@ -49,7 +55,10 @@ impl<'a> Opening<'a> {
             checkpointed: None,
             leaves: Vec::new(),
             closed: BTreeSet::new(),
+            manifest: Digest::empty(),
+            was_stopped: false,
             is_stopped: false,
+            is_closed: false,
             unsigned: None,
         }
     }
@@ -61,14 +70,7 @@ impl<'a> Opening<'a> {
         events: &mut Vec<Event>,
     ) -> io::Result<Log> {
         let directory = &self.place.directory;
-        let (closed, length) = manifest(directory).map_err(|error| match error.kind() {
-            io::ErrorKind::InvalidData => damaged(&error.to_string()),
-            _ => error,
-        })?;
-        let path = directory.join(folder::MANIFEST);
-        if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > length) {
-            set_aside(&path, length)?;
-        }
+        let closed = self.read_manifest(known)?;
         let mut log = Log::empty();
         if let Some(last) = closed.last() {
             let proved = last.proved(self.keys);
@@ -77,7 +79,7 @@ impl<'a> Opening<'a> {
             self.checkpointed = Some((last.last, last.checkpoint.clone()));
         }
         self.find_closed(&closed, known, events)?;
-        let mut open = folder::segments(directory)?;
+        let mut open = segments(directory, &closed)?;
         open.retain(|segment| segment.first > log.size());
         let mut open = open.into_iter().peekable();
         if open.peek().is_none() && log.size() > 0 {
@@ -91,7 +93,8 @@ impl<'a> Opening<'a> {
             }
             let good = self.read_segment(&segment, &mut log, known.map(|known| known.log))?;
             let is_next = open.peek().is_some_and(|next| next.first == log.size() + 1);
-            if is_next && log.bytes() > 0 {
+            if is_next && self.is_closed {
+                events.extend(self.adopt(&log, known)?);
                 self.finish(&mut log)?;
                 continue;
             }
@@ -106,10 +109,44 @@ impl<'a> Opening<'a> {
                 events.push(Event::new("torn_line_set_aside").detail(detail));
             }
         }
-        if known.is_none() {
-            events.extend(self.adopt(&log)?);
-        }
+        events.extend(self.adopt(&log, known)?);
         Ok(log)
+    }
+
+    /// The manifest's lines, as far as they are signed. A crash may leave one that is not: it is
+    /// set aside, and its segment closed again.
+    fn read_manifest(&mut self, known: Option<&Known<'_>>) -> io::Result<Vec<Closed>> {
+        let directory = &self.place.directory;
+        let damaged = |error: io::Error| match error.kind() {
+            io::ErrorKind::InvalidData => damaged(&error.to_string()),
+            _ => error,
+        };
+        let (mut lines, mut length) = manifest(directory).map_err(damaged)?;
+        let mut signed = signed_lines(directory, &lines, self.keys).map_err(damaged)?;
+        if let Some(known) = known {
+            // What is in memory is better than any signature.
+            let is_left = |number: &usize| {
+                Digest::of(lines.get(..*number).unwrap_or_default()) == known.left.manifest
+            };
+            let found = (signed..=lines.len()).find(is_left);
+            signed = found.ok_or_else(|| self::damaged("the manifest was changed"))?;
+        }
+        if lines.len() > signed + 1 {
+            return Err(self::damaged(&format!(
+                "{} has lines from the {}th on that nobody signed",
+                folder::MANIFEST,
+                signed + 1
+            )));
+        }
+        for line in lines.drain(signed..) {
+            length -= line.encode().len() as u64;
+        }
+        let path = directory.join(folder::MANIFEST);
+        if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > length) {
+            set_aside(&path, length)?;
+        }
+        self.manifest = Digest::of(&lines);
+        Ok(lines)
     }
 
     /// Of the closed segments, retention deletes the oldest; after one that is there all must be.
@@ -119,10 +156,10 @@ impl<'a> Opening<'a> {
         known: Option<&Known<'_>>,
         events: &mut Vec<Event>,
     ) -> io::Result<()> {
-        let known = known.map(|known| known.closed);
+        let known = known.map(|known| &known.left.closed);
         for first in closed.iter().map(|closed| closed.first) {
             let name = segment_name(first);
-            if folder::is_there(&self.place.directory, first) {
+            if folder::find(&self.place.directory, first).is_some() {
                 self.closed.insert(first);
             } else if known.is_some_and(|known| known.contains(&first)) {
                 events.push(Event::new("segment_lost").detail(format!("{name}: it is gone")));
@@ -194,24 +231,32 @@ impl<'a> Opening<'a> {
 
     /// Behind a `stop` come the events of the next start, and then anything.
     fn may_follow(&mut self, head: &Head, line: &[u8]) -> bool {
+        self.is_closed = false;
         if head.kind != Kind::Event {
             return !self.is_stopped;
         }
         match event_name(line).as_deref() {
             Some("stop") => self.is_stopped = true,
             Some("start") => self.is_stopped = false,
+            Some("segment_closed") => self.is_closed = true,
             _ => {}
         }
         true
     }
 
-    /// What to say of the records that no checkpoint covers.
-    fn adopt(&self, log: &Log) -> io::Result<Option<Event>> {
+    /// What to say of the records that no checkpoint covers. A process that wrote them itself has
+    /// nothing to say.
+    fn adopt(&mut self, log: &Log, known: Option<&Known<'_>>) -> io::Result<Option<Event>> {
         let signed = self.checkpointed.as_ref().map_or(0, |(size, _)| *size);
-        let Some((from, to)) = self.unsigned.filter(|_| log.size() > signed) else {
-            return Ok(None);
-        };
+        let unsigned = self.unsigned.take().filter(|_| log.size() > signed && known.is_none());
+        let Some((from, to)) = unsigned else { return Ok(None) };
         let (first, last) = (signed + 1, log.size());
+        if self.was_stopped {
+            return Err(damaged(&format!(
+                "no checkpoint covers records {first} to {last}, though the gateway that wrote here \
+                 has signed everything"
+            )));
+        }
         if to.since(from) > UNSIGNED {
             return Err(damaged(&format!(
                 "records {first} to {last} are from {from} to {to}, and no checkpoint covers them, \
@@ -261,7 +306,12 @@ impl<'a> Opening<'a> {
         self.checkpointed = Some((log.size(), closing.clone()));
         let closed = log.close(closing);
         self.closed.insert(closed.first);
-        append_to(&directory.join(folder::MANIFEST), &closed.encode())
+        self.add_to_manifest(&closed)
+    }
+
+    pub(super) fn add_to_manifest(&mut self, closed: &Closed) -> io::Result<()> {
+        let Place { directory, origin, .. } = self.place;
+        add_to_manifest(directory, &mut self.manifest, closed, origin, self.signer)
     }
 }
 

@@ -9,7 +9,7 @@ use std::fs::{self, File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::audit::append::{AppendFile, is_same};
 use crate::audit::folder::{self, segment_name};
@@ -29,7 +29,7 @@ pub(super) struct Watch {
     seen: Option<Stamp>,
 }
 
-/// Device, inode, and when a name was last changed: seconds and nanoseconds.
+/// Device, inode, and when it was last changed, which nobody can set: seconds and nanoseconds.
 type Stamp = (u64, u64, i64, i64);
 
 impl Watch {
@@ -50,17 +50,22 @@ impl Watch {
         if !self.directory.join(folder::KEYS).exists() {
             return Err(io::Error::other(format!("{} is gone", folder::KEYS)));
         }
-        let is_gone = |first: &&u64| !folder::is_there(&self.directory, **first);
+        let is_gone = |first: &&u64| folder::find(&self.directory, **first).is_none();
         if let Some(first) = self.closed.iter().find(is_gone) {
             return Err(io::Error::other(format!("{} is gone", segment_name(*first))));
         }
         // A clock that was set back makes this look anew each time, which is slow and right.
-        let age = metadata.modified().ok().and_then(|time| time.elapsed().ok());
-        self.seen = age.is_some_and(|age| age > TICK).then_some(stamp);
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let changed = Duration::from_secs(stamp.2.unsigned_abs()) + nanoseconds(stamp.3);
+        self.seen = now.checked_sub(changed).is_some_and(|age| age > TICK).then_some(stamp);
         Ok(())
     }
 }
 
+fn nanoseconds(number: i64) -> Duration {
+    Duration::from_nanos(number.unsigned_abs())
+}
+
 fn stamp(metadata: &Metadata) -> Stamp {
-    (metadata.dev(), metadata.ino(), metadata.mtime(), metadata.mtime_nsec())
+    (metadata.dev(), metadata.ino(), metadata.ctime(), metadata.ctime_nsec())
 }

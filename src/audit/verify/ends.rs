@@ -1,12 +1,10 @@
 //! What must be so at the end of a segment and of the trail.
 
-use super::deletion::Deletion;
 use super::walk::{Walk, file_name};
 use super::{Fault, NotWhole, Outside, fault};
 use crate::audit::checkpoint::UNSIGNED;
 use crate::audit::folder::{self, SegmentFile, segment_name};
-use crate::audit::log::{Closed, hash_of_lines};
-use crate::audit::store::STOPPED;
+use crate::audit::log::Closed;
 
 impl Walk<'_> {
     /// Compares a closed segment with its line in the manifest.
@@ -37,7 +35,7 @@ impl Walk<'_> {
     /// The last record of a segment says that there is a next one.
     pub(super) fn expect_next(&self, segment: &SegmentFile) -> Result<(), NotWhole> {
         let wanted = self.log.size() + 1;
-        if self.list()?.iter().any(|segment| segment.first == wanted) {
+        if folder::find(self.trail.directory, wanted).is_some() {
             return Ok(());
         }
         let name = file_name(segment);
@@ -63,7 +61,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    pub(super) fn conclude(&self) -> Result<(), NotWhole> {
+    pub(super) fn conclude(&mut self) -> Result<(), NotWhole> {
         let (size, newest) = (self.log.size(), segment_name(self.log.segment()));
         if self.told > size {
             let what =
@@ -71,18 +69,24 @@ impl Walk<'_> {
             return Err(fault(folder::MANIFEST, what).into());
         }
         let is_signed = self.signed() == size;
-        // It says so when it has signed everything, and not when it was killed before.
-        let lock = folder::read(&self.trail.directory.join(folder::LOCK));
-        let says_so = lock.is_ok_and(|lock| lock == STOPPED.as_bytes());
-        if says_so && self.ends_with("stop") {
+        // Nothing was written from before the trail was read until now, and all is signed.
+        if self.was_stopped && self.is_stopped_now() {
             self.expect_no_torn_end(self.log.segment())?;
+            if !self.ends_with("stop") {
+                return Err(fault(&newest, "ends without the stop that its gateway wrote").into());
+            }
             if !is_signed {
                 let what = "ends with a stop, and the checkpoint after it is missing";
                 return Err(fault(&newest, what).into());
             }
+            if self.signed_lines < self.manifest.len() {
+                let what = "is missing, or does not sign all lines";
+                return Err(fault(folder::MANIFEST_SIGNATURE, what).into());
+            }
         }
-        if let (Some(since), Some((last, _))) = (self.unsigned_since, &self.last)
+        if let (Some(since), Some((last, _))) = (self.unsigned_since, self.last.as_ref())
             && last.since(since) > UNSIGNED
+            && !self.is_signed_meanwhile()
         {
             let what = format!(
                 "has no checkpoint after record {}, though one is made every second",
@@ -108,13 +112,10 @@ impl Walk<'_> {
         Ok(())
     }
 
-    /// What is not there must be what retention says, in a signed record, that it deleted; and the
-    /// manifest must say of it what it said then.
+    /// What is not there must be what retention says, in a record with a checkpoint of its own, that
+    /// it deleted.
     fn account_for_deleted(&self) -> Result<(), Fault> {
-        let signed = self.signed();
-        let signed = self.deletions.iter().filter(|deletion| deletion.sequence <= signed);
-        let newest = signed.max_by_key(|deletion| deletion.last);
-        let deleted = newest.map_or(0, |deletion| deletion.last);
+        let deleted = self.deletions.iter().map(|deletion| deletion.last).max().unwrap_or(0);
         if deleted < self.first - 1 {
             let missing = deleted + 1;
             let is_its = |closed: &&Closed| (closed.first..=closed.last).contains(&missing);
@@ -122,16 +123,16 @@ impl Walk<'_> {
             let fault = fault(name, "is missing, and no record says that retention deleted it");
             return Err(self.known(fault, missing));
         }
-        if let Some(Deletion { sequence, last, lines }) = newest.copied()
-            && hash_of_lines(self.manifest.iter().filter(|closed| closed.last <= last)) != lines
-        {
-            let what = format!(
-                "says of the records up to {last} something else than when they were deleted, as \
-                 record {sequence} tells"
-            );
-            return Err(fault(folder::MANIFEST, what));
-        }
         Ok(())
+    }
+
+    /// Whether the open segment has a newer checkpoint than when it was read, however long ago.
+    fn is_signed_meanwhile(&mut self) -> bool {
+        let first = self.log.segment();
+        let open = folder::find(self.trail.directory, first);
+        let signed = self.signed();
+        let row = open.and_then(|open| self.checkpoints_of(&open).ok()).unwrap_or_default();
+        row.back().is_some_and(|(checkpoint, _)| checkpoint.size > signed)
     }
 
     /// A fault at a record, with what the gateway itself knows of it.

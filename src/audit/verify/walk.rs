@@ -12,10 +12,11 @@ use super::{Fault, NotWhole, Outside, Report, Trail, Visited, fault};
 use crate::audit::checkpoint::{Checkpoint, notes};
 use crate::audit::folder::{self, SegmentFile, segment_name};
 use crate::audit::line::{Head, Time};
-use crate::audit::log::{Closed, Log, manifest};
+use crate::audit::log::{Closed, Log, manifest, segments, signed_lines};
 use crate::audit::note::NoteError;
 use crate::audit::reader::{Blocks, map_lines, on_all_cores};
 use crate::audit::record::Kind;
+use crate::audit::store::STOPPED;
 use crate::audit::tree::Hash;
 
 /// A trail that is read from its beginning.
@@ -36,8 +37,14 @@ pub(super) struct Walk<'a> {
     /// compared.
     pub(super) outside: VecDeque<&'a Outside>,
     pub(super) compared: usize,
-    /// What retention says that it deleted.
+    /// What retention says that it deleted, each under a checkpoint of its own.
     pub(super) deletions: Vec<Deletion>,
+    /// What the last record says that it deleted.
+    deleting: Option<Deletion>,
+    /// How many lines of the manifest are signed.
+    pub(super) signed_lines: usize,
+    /// Whether the folder said before it was read that all is signed and nothing more comes.
+    pub(super) was_stopped: bool,
     pub(super) last: Option<(Time, Option<Event>)>,
     /// Whether a gateway ended and none began since.
     pub(super) is_stopped: bool,
@@ -64,13 +71,18 @@ impl<'a> Walk<'a> {
             outside: trail.outside.iter().collect(),
             compared: 0,
             deletions: Vec::new(),
+            deleting: None,
+            signed_lines: 0,
+            was_stopped: false,
             last: None,
             is_stopped: false,
             unsigned_since: None,
             torn: 0,
             torn_checkpoint: 0,
         };
+        walk.was_stopped = walk.is_stopped_now();
         walk.manifest = walk.read_manifest()?;
+        walk.signed_lines = walk.read_signature()?;
         walk.told = walk.manifest.last().map_or(0, |closed| closed.last);
         let segments = walk.list()?;
         let Some(first) = segments.first() else {
@@ -87,6 +99,10 @@ impl<'a> Walk<'a> {
     fn skip_deleted(&mut self, first: u64) -> Result<(), NotWhole> {
         let deleted: Vec<Closed> =
             self.manifest.iter().filter(|closed| closed.last < first).cloned().collect();
+        if deleted.len() > self.signed_lines {
+            let what = "is missing, or does not sign the lines of what was deleted";
+            return Err(fault(folder::MANIFEST_SIGNATURE, what).into());
+        }
         for closed in &deleted {
             let name = format!("{} ({})", folder::MANIFEST, closed.segment);
             let (log, checkpoint) =
@@ -223,6 +239,7 @@ impl<'a> Walk<'a> {
                     }
                     since = Since::new(self.log.edge());
                     line_of_first_unsigned = number + 1;
+                    self.deletions.extend(self.deleting.take());
                     self.checkpoints += 1;
                     self.newest = Some((checkpoint, note));
                     self.signed_until = Some(head.time);
@@ -249,8 +266,9 @@ impl<'a> Walk<'a> {
             None if self.is_stopped => return false,
             _ => {}
         }
-        if let Some(event) = &event {
-            self.deletions.extend(event.deletion(head.sequence));
+        self.deleting = event.as_ref().and_then(|event| event.deletion(head.sequence));
+        if let Some(adopted) = event.as_ref().and_then(Event::adopted) {
+            self.deletions.retain(|deletion| !adopted.contains(&deletion.sequence));
         }
         self.log.push(&head, leaf, line.len() + 1);
         let (from, to) = self.times.unwrap_or((head.time, head.time));
@@ -282,7 +300,7 @@ impl<'a> Walk<'a> {
     }
 
     /// The checkpoints of a segment in their row.
-    fn checkpoints_of(
+    pub(super) fn checkpoints_of(
         &mut self,
         segment: &SegmentFile,
     ) -> Result<VecDeque<(Checkpoint, String)>, NotWhole> {
@@ -331,7 +349,8 @@ impl<'a> Walk<'a> {
     /// Whether anything was written to a segment or its checkpoints.
     fn is_begun(&self, segment: &SegmentFile) -> bool {
         let checkpoints = folder::checkpoints(self.trail.directory, segment.first);
-        !is_empty(&segment.path) || (checkpoints.exists() && !is_empty(&checkpoints))
+        // One that is gone was made early, and unmade.
+        is_begun(&segment.path) || is_begun(&checkpoints)
     }
 
     pub(super) fn report(self) -> Report {
@@ -355,7 +374,7 @@ impl<'a> Walk<'a> {
 
     pub(super) fn list(&self) -> Result<Vec<SegmentFile>, NotWhole> {
         let path = self.trail.directory.to_owned();
-        folder::segments(&path).map_err(|error| NotWhole::Io { path, error })
+        segments(&path, &self.manifest).map_err(|error| NotWhole::Io { path, error })
     }
 
     pub(super) fn read_manifest(&self) -> Result<Vec<Closed>, NotWhole> {
@@ -368,12 +387,33 @@ impl<'a> Walk<'a> {
             Err(error) => Err(NotWhole::Io { path, error }),
         }
     }
+
+    fn read_signature(&self) -> Result<usize, NotWhole> {
+        let directory = self.trail.directory;
+        let mut signed = signed_lines(directory, &self.manifest, self.trail.keys);
+        let (mut lines, mut before) = (self.read_manifest()?, self.manifest.len());
+        // A line was added since the manifest was read, perhaps, and signed.
+        while signed.is_err() && lines.len() > before {
+            signed = signed_lines(directory, &lines, self.trail.keys);
+            before = lines.len();
+            lines = self.read_manifest()?;
+        }
+        signed.map_err(|error| match error.kind() {
+            io::ErrorKind::InvalidData => fault(folder::MANIFEST, error).into(),
+            _ => NotWhole::Io { path: directory.join(folder::MANIFEST_SIGNATURE), error },
+        })
+    }
+
+    pub(super) fn is_stopped_now(&self) -> bool {
+        let lock = folder::read(&self.trail.directory.join(folder::LOCK));
+        lock.is_ok_and(|lock| lock == STOPPED.as_bytes())
+    }
 }
 
 pub(super) fn file_name(segment: &SegmentFile) -> String {
     segment.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-fn is_empty(path: &Path) -> bool {
-    fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0)
+fn is_begun(path: &Path) -> bool {
+    fs::metadata(path).is_ok_and(|metadata| metadata.len() > 0)
 }

@@ -12,7 +12,7 @@ use super::verify::progress;
 use super::{TrailArguments, Trust, not_whole};
 use crate::audit::entry::Record;
 use crate::audit::proof::{ProveError, check, prove};
-use crate::audit::verify::Trail;
+use crate::audit::verify::{Trail, steadily};
 use crate::commands::output::Output;
 use crate::commands::text::{escaped, plain};
 use crate::commands::{DONE, NO, WRONG_USE, refuse, warn};
@@ -43,7 +43,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     };
     let bar = progress(directory, 2);
     let trail = Trail { directory, keys: &trust.keys, outside: &[] };
-    let proved = prove(trail, arguments.request, &mut |read| bar.inc(read as u64));
+    let proved =
+        steadily(directory, || prove(trail, arguments.request, &mut |read| bar.inc(read as u64)));
     bar.finish_and_clear();
     let evidence = match proved {
         Ok(evidence) => serde_json::to_string_pretty(&evidence).unwrap_or_default(),

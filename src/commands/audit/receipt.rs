@@ -7,7 +7,7 @@ use super::verify::progress;
 use super::{TrailArguments, Trust, not_whole};
 use crate::audit::entry::Record;
 use crate::audit::proof::{Found, Receipt, find_receipt};
-use crate::audit::verify::Trail;
+use crate::audit::verify::{Trail, steadily};
 use crate::commands::output::Output;
 use crate::commands::{DONE, NO, WRONG_USE, refuse, warn};
 
@@ -33,7 +33,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     };
     let bar = progress(directory, 1);
     let trail = Trail { directory, keys: &trust.keys, outside: &[] };
-    let found = find_receipt(trail, &receipt, &mut |read| bar.inc(read as u64));
+    let found =
+        steadily(directory, || find_receipt(trail, &receipt, &mut |read| bar.inc(read as u64)));
     bar.finish_and_clear();
     let sequence = receipt.sequence;
     let missing = match found {

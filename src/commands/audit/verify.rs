@@ -10,7 +10,7 @@ use super::{TrailArguments, Trust, not_whole};
 use crate::audit::checkpoint::Checkpoint;
 use crate::audit::folder;
 use crate::audit::note::Keys;
-use crate::audit::verify::{Outside, Report, Trail, verify};
+use crate::audit::verify::{Outside, Report, Trail, steadily, verify};
 use crate::commands::output::Output;
 use crate::commands::{DONE, WRONG_USE, refuse};
 
@@ -36,7 +36,8 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
     };
     let bar = progress(directory, 1);
     let trail = Trail { directory, keys: &trust.keys, outside: &outside };
-    let result = verify(trail, &mut |_| {}, &mut |read| bar.inc(read as u64));
+    let result =
+        steadily(directory, || verify(trail, &mut |_| {}, &mut |read| bar.inc(read as u64)));
     bar.finish_and_clear();
     let report = match result {
         Ok(report) => report,
