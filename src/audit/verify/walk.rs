@@ -29,6 +29,7 @@ pub(super) struct Walk<'a> {
     pub(super) first: u64,
     pub(super) times: Option<(Time, Time)>,
     pub(super) segments: usize,
+    segments_there: Vec<SegmentFile>,
     pub(super) checkpoints: u64,
     pub(super) newest: Option<(Checkpoint, String)>,
     /// The time of the last record that it covers.
@@ -65,6 +66,7 @@ impl<'a> Walk<'a> {
             first: 1,
             times: None,
             segments: 0,
+            segments_there: Vec::new(),
             checkpoints: 0,
             newest: None,
             signed_until: None,
@@ -89,8 +91,11 @@ impl<'a> Walk<'a> {
             let name = trail.directory.display().to_string();
             return Err(fault(&name, "holds no segment of a trail").into());
         };
-        if first.first > 1 {
-            walk.skip_deleted(first.first)?;
+        let first = first.first;
+        // A trail that is being written goes on meanwhile: this is what there is now.
+        walk.segments_there = segments;
+        if first > 1 {
+            walk.skip_deleted(first)?;
         }
         Ok(walk)
     }
@@ -132,8 +137,7 @@ impl<'a> Walk<'a> {
         visit: &mut dyn FnMut(Visited<'_>),
         progress: &mut dyn FnMut(usize),
     ) -> Result<(), NotWhole> {
-        // A trail that is being written goes on meanwhile: this is what there is now.
-        let segments = self.list()?;
+        let segments = std::mem::take(&mut self.segments_there);
         let mut rest = segments.as_slice();
         while let Some((segment, following)) = rest.split_first() {
             rest = following;
