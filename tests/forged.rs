@@ -324,7 +324,6 @@ fn what_is_forged_before_a_planted_segment_is_said_on_record() {
 #[test]
 fn a_deletion_that_a_start_adopts_accounts_for_nothing() {
     let mut world = ended_trail(SMALL);
-    fs::write(folder(&world).join("lock"), "").unwrap();
     let segments = files(&folder(&world), ".jsonl");
     let (open, closed) = segments.split_last().unwrap();
     let deleted: u64 = open.file_stem().unwrap().to_str().unwrap()[6..].parse().unwrap();
@@ -338,7 +337,15 @@ fn a_deletion_that_a_start_adopts_accounts_for_nothing() {
         fs::remove_file(segment).unwrap();
         fs::remove_file(segment.with_extension("checkpoints")).unwrap();
     }
-    assert_not_whole(&folder(&world), "no record says that retention deleted it");
+    assert_not_whole(&folder(&world), "ends without the stop");
+    // The last gateway said that it has signed everything; until that is taken away as well.
+    assert_not_carried_on(&mut world, "has signed everything");
+    let failures = || world.gateway.metric("cms_gateway_audit_failures_total").unwrap();
+    wait_for("another try", || failures() > 2.0);
+    assert_not_whole(&folder(&world), "ends without the stop");
+    world.gateway.child.kill().unwrap();
+    world.gateway.wait();
+    fs::write(folder(&world).join("lock"), "").unwrap();
     world.gateway = Gateway::start(serve(&world));
     world.gateway.wait_until_ready();
     stop(&mut world);

@@ -93,7 +93,7 @@ impl Store {
             let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
             sync_folder(parent.unwrap_or(Path::new(".")))?;
         }
-        let (lock, was_stopped) = lock(directory)?;
+        let (mut lock, was_stopped) = lock(directory)?;
         let signer = Signer::load_or_make(&place.signing_key, &place.origin)
             .map_err(|error| io::Error::other(format!("audit.signing_key: {error}")))?;
         let keys = publish_key(directory, &signer, events)?;
@@ -137,6 +137,9 @@ impl Store {
             events.push(Event::new("checkpoints_lost").detail(detail));
             opening.checkpointed = Some(newest.clone());
         }
+        // Not before it is sure that something will be written.
+        lock.set_len(0)?;
+        lock.rewind()?;
         let is_unsynced = known.is_some_and(|known| known.is_unsynced);
         if is_unsynced && !was_lost && log.bytes() > 0 {
             opening.finish(&mut log)?;
@@ -318,8 +321,6 @@ fn lock(directory: &Path) -> io::Result<(File, bool)> {
     })?;
     let mut said = Vec::new();
     Read::by_ref(&mut lock).take(64).read_to_end(&mut said)?;
-    lock.set_len(0)?;
-    lock.rewind()?;
     Ok((lock, said == STOPPED.as_bytes()))
 }
 

@@ -128,7 +128,7 @@ impl<'a> Opening<'a> {
             let is_left = |number: &usize| {
                 Digest::of(lines.get(..*number).unwrap_or_default()) == known.left.manifest
             };
-            let found = (signed..=lines.len()).find(is_left);
+            let found = (0..=lines.len()).rev().find(is_left);
             signed = found.ok_or_else(|| self::damaged("the manifest was changed"))?;
         }
         if lines.len() > signed + 1 {
