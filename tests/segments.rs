@@ -253,6 +253,30 @@ fn a_new_day_begins_a_new_segment() {
 }
 
 #[test]
+fn a_new_name_and_a_new_key_carry_on_the_same_log() {
+    let mut world = support::trail::ended_trail("segment_size = \"4KiB\"");
+    let config = fs::read_to_string(world.config()).unwrap();
+    fs::write(world.config(), config.replace("instance = \"test\"", "instance = \"renamed\""))
+        .unwrap();
+    restart(&mut world);
+    support::trail::change(&world);
+    stop(&mut world);
+    assert_whole(&folder(&world));
+    fs::remove_file(world.folder.path().join("audit.signing-key.pem")).unwrap();
+    let before = files(&folder(&world), ".jsonl").len();
+    restart(&mut world);
+    while files(&folder(&world), ".jsonl").len() < before + 3 {
+        support::trail::change(&world);
+    }
+    stop(&mut world);
+    restart(&mut world);
+    stop(&mut world);
+    assert_whole(&folder(&world));
+    let records = records_in(&folder(&world));
+    assert_eq!(events(&records, "signing_key_changed").len(), 2, "the name is a key's as well");
+}
+
+#[test]
 fn closed_segments_are_compressed_and_read_as_before() {
     let mut world = World::with(with_audit("segment_size = \"4KiB\"\ncompress = true"));
     world.gateway.wait_until_ready();
