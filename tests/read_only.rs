@@ -8,6 +8,7 @@
 mod support;
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -49,6 +50,8 @@ fn is_done(output: &Output) -> bool {
 
 #[test]
 fn a_file_system_that_the_kernel_makes_read_only_stops_the_forwarding_until_it_is_repaired() {
+    let user = fs::metadata("/proc/self").unwrap().uid();
+    assert_eq!(user, 0, "only root can mount a file system");
     let world = on_ext4();
     world.gateway.wait_until_ready();
     change(&world);
