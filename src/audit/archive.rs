@@ -47,16 +47,19 @@ impl Expired {
             ];
             length(&segment.path) + beside.iter().map(|path| length(path)).sum::<u64>()
         };
-        // Not what somebody else put there.
-        let is_open =
-            |segment: &SegmentFile| closed.last().is_none_or(|it| segment.first == it.last + 1);
+        let open = closed.last().map_or(1, |closed| closed.last + 1);
         let line = |segment: &SegmentFile| closed.iter().find(|it| it.first == segment.first);
-        let own = segments.iter().filter(|it| is_open(it) || line(it).is_some());
-        let mut total: u64 = own.map(with_the_rest).sum();
+        // Each once, since one may be compressed meanwhile; and not what somebody else put there.
+        let sizes: Vec<(SegmentFile, u64)> = segments
+            .into_iter()
+            .filter(|segment| segment.first == open || line(segment).is_some())
+            .map(|segment| (segment.clone(), with_the_rest(&segment)))
+            .collect();
+        let mut total: u64 = sizes.iter().map(|(_, size)| size).sum();
         let oldest = retention.age.and_then(|age| SystemTime::now().checked_sub(age));
         let oldest = oldest.map(|oldest| humantime::format_rfc3339_micros(oldest).to_string());
         let mut expired = Self { last: 0, segments: Vec::new(), reason: "" };
-        for segment in segments {
+        for (segment, size) in sizes {
             let Some(closed) = line(&segment) else { break };
             let is_old = oldest.as_ref().is_some_and(|oldest| {
                 closed.to.is_none_or(|newest| newest.as_str() < oldest.as_str())
@@ -67,7 +70,7 @@ impl Expired {
                 (false, true) => "size",
                 (false, false) => break,
             };
-            total -= with_the_rest(&segment);
+            total -= size;
             expired.last = closed.last;
             expired.segments.push(segment);
         }
