@@ -133,15 +133,17 @@ impl Journal {
         if let Some(reason) = self.stalled().filter(|_| draft.kind != Kind::Outcome) {
             return Err(Unavailable(reason));
         }
-        let (done, waiting) = oneshot::channel();
+        let (done, mut waiting) = oneshot::channel();
         self.push(Message::Write(draft, Some(done)))?;
         tokio::select! {
             biased;
-            written = waiting => written.unwrap_or_else(|_| Err(gone())),
-            () = self.released.notified() => {
-                Err(Unavailable(Arc::new("the disk does not answer".to_owned())))
-            }
+            written = &mut waiting => return written.unwrap_or_else(|_| Err(gone())),
+            () = self.released.notified() => {}
         }
+        // From here on the writer is told that nobody waits.
+        waiting.close();
+        let silent = || Err(Unavailable(Arc::new("the disk does not answer".to_owned())));
+        waiting.try_recv().unwrap_or_else(|_| silent())
     }
 
     /// Releases whoever waits for a disk that does not answer. One look a second costs less than a
@@ -195,7 +197,7 @@ fn run(
 ) {
     let set_busy = |since| *busy.lock().unwrap_or_else(PoisonError::into_inner) = since;
     let (mut batch, mut waiting) = (Vec::new(), Vec::new());
-    let mut is_open = true;
+    let (mut is_open, mut last) = (true, None);
     while is_open {
         let first = match writer.idle() {
             Some(idle) => messages.recv_timeout(idle),
@@ -216,9 +218,8 @@ fn run(
                     batch.push(draft);
                     waiting.push(done);
                 }
-                Message::Close(last) => {
-                    batch.push(last);
-                    waiting.push(None);
+                Message::Close(draft) => {
+                    last = Some(draft);
                     is_open = false;
                 }
             }
@@ -226,12 +227,7 @@ fn run(
             next = if is_room { messages.try_recv().ok() } else { None };
         }
         set_busy(Some(Instant::now()));
-        let mut committed = writer.commit(&batch);
-        if !is_open && committed.is_err() {
-            // There is no later.
-            writer.try_at_once();
-            committed = writer.commit(&batch);
-        }
+        let committed = writer.commit(&batch);
         set_busy(None);
         match committed {
             Ok(entries) => {
@@ -256,6 +252,13 @@ fn run(
                 batch.drain(..).filter(kept).for_each(|draft| writer.owe(draft));
             }
         }
+    }
+    // There is no later: what is owed comes before it, and a folder that failed is tried once more.
+    set_busy(Some(Instant::now()));
+    let last: Vec<Draft> = last.into_iter().collect();
+    if writer.commit(&last).is_err() {
+        writer.try_at_once();
+        let _ = writer.commit(&last);
     }
     writer.close();
 }

@@ -106,6 +106,12 @@ impl Store {
             // What can't be read now may be whole.
             (Err(error), _) if error.kind() != io::ErrorKind::InvalidData => return Err(error),
             (Ok(log), Some(known)) if log.edge() == known.log.edge() => (log, false),
+            // Nothing was in the segment that is open.
+            (_, Some(known)) if known.log.bytes() == 0 => {
+                opening.checkpointed = known.left.checkpointed.clone();
+                opening.manifest = known.left.manifest.clone();
+                (known.log.clone(), false)
+            }
             (read, Some(known)) => {
                 let found = match read {
                     Ok(log) => format!("it ends at record {}", log.size()),
@@ -115,14 +121,12 @@ impl Store {
                 let (name, size) = (folder::segment_name(log.segment()), log.size());
                 opening.checkpointed = known.left.checkpointed.clone();
                 opening.manifest = known.left.manifest.clone();
-                if log.bytes() > 0 {
-                    prepare(directory, size + 1)?;
-                    let closing = opening.sign(&log);
-                    opening.checkpointed = Some((size, closing.clone()));
-                    let mut closed = log.close(closing);
-                    closed.lost = Some(known.reason.to_owned());
-                    opening.add_to_manifest(&closed)?;
-                }
+                prepare(directory, size + 1)?;
+                let closing = opening.sign(&log);
+                opening.checkpointed = Some((size, closing.clone()));
+                let mut closed = log.close(closing);
+                closed.lost = Some(known.reason.to_owned());
+                opening.add_to_manifest(&closed)?;
                 events.push(Event::new("segment_lost").detail(format!(
                     "{name}: records up to {size} are not there as they were written: {}; {found}",
                     known.reason,
@@ -140,6 +144,7 @@ impl Store {
         // Not before it is sure that something will be written.
         lock.set_len(0)?;
         lock.rewind()?;
+        lock.sync_data()?;
         let is_unsynced = known.is_some_and(|known| known.is_unsynced);
         if is_unsynced && !was_lost && log.bytes() > 0 {
             opening.finish(&mut log)?;

@@ -204,7 +204,8 @@ impl Writer {
         for event in mem::take(&mut self.found) {
             self.owe_event(event);
         }
-        if self.log.is_none() {
+        let is_first = self.log.is_none();
+        if is_first {
             for request_id in log.pending() {
                 let event = Event::new("outcome_unknown").request(*request_id);
                 self.owe_event(event.detail("the gateway ended before the outcome was on record"));
@@ -217,8 +218,11 @@ impl Writer {
         self.is_fresh = true;
         self.next_try = None;
         self.is_unsynced = false;
-        // Nothing comes behind records that are not signed: not after a crash, nor after a
+        // What a crash left is signed behind the record that says so, and nothing comes behind a
         // checkpoint that could not be written.
+        if is_first && self.log.as_ref().is_some_and(|log| log.size() > 0) {
+            self.append_with_owed(&[], Time::now())?;
+        }
         self.sign_what_is_not()
     }
 
@@ -270,6 +274,11 @@ impl Writer {
             self.sign_what_is_not()?;
         }
         self.rotate_if_due(now)?;
+        self.append_with_owed(records, now)
+    }
+
+    /// Appends records behind those that are owed and what is to be said before.
+    fn append_with_owed(&mut self, records: &[Draft], now: Time) -> io::Result<Vec<Entry>> {
         let mut first = Vec::new();
         if let Some(reason) = self.seen.failure.load_full() {
             first.push(self.event(Event::new("audit_resumed").detail(reason.as_str())));
@@ -388,7 +397,7 @@ impl Writer {
 
     fn expire(&mut self, now: Time) -> io::Result<()> {
         let Some(retention) = self.retention else { return Ok(()) };
-        let (closed, _) = manifest(&self.place.directory)?;
+        let (closed, _) = manifest(&self.place.directory).map_err(|error| self.let_go(error))?;
         if self.open.as_ref().is_some_and(|store| !store.is_manifest(&closed)) {
             return Err(self.let_go(io::Error::other("the manifest was changed by somebody else")));
         }

@@ -13,7 +13,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{Known, Place, add_to_manifest, append_to, prepare, sign};
+use super::{Known, Place, add_to_manifest, append_to, prepare, replace, sign};
 use crate::audit::append::set_aside;
 use crate::audit::checkpoint::{Checkpoint, UNSIGNED, notes};
 use crate::audit::folder::{self, SegmentFile, segment_name};
@@ -42,6 +42,8 @@ pub(super) struct Opening<'a> {
     is_stopped: bool,
     /// Whether it is a segment's.
     is_closed: bool,
+    /// Whether it says what was found unsigned.
+    is_adopting: bool,
     /// The times of the first and the last record that no checkpoint covers.
     unsigned: Option<(Time, Time)>,
 }
@@ -59,6 +61,7 @@ impl<'a> Opening<'a> {
             was_stopped: false,
             is_stopped: false,
             is_closed: false,
+            is_adopting: false,
             unsigned: None,
         }
     }
@@ -70,7 +73,7 @@ impl<'a> Opening<'a> {
         events: &mut Vec<Event>,
     ) -> io::Result<Log> {
         let directory = &self.place.directory;
-        let closed = self.read_manifest(known)?;
+        let closed = self.read_manifest(known, events)?;
         let mut log = Log::empty();
         if let Some(last) = closed.last() {
             let proved = last.proved(self.keys);
@@ -115,37 +118,69 @@ impl<'a> Opening<'a> {
 
     /// The manifest's lines, as far as they are signed. A crash may leave one that is not: it is
     /// set aside, and its segment closed again.
-    fn read_manifest(&mut self, known: Option<&Known<'_>>) -> io::Result<Vec<Closed>> {
+    fn read_manifest(
+        &mut self,
+        known: Option<&Known<'_>>,
+        events: &mut Vec<Event>,
+    ) -> io::Result<Vec<Closed>> {
         let directory = &self.place.directory;
         let damaged = |error: io::Error| match error.kind() {
             io::ErrorKind::InvalidData => damaged(&error.to_string()),
             _ => error,
         };
-        let (mut lines, mut length) = manifest(directory).map_err(damaged)?;
-        let mut signed = signed_lines(directory, &lines, self.keys).map_err(damaged)?;
-        if let Some(known) = known {
-            // What is in memory is better than any signature.
-            let is_left = |number: &usize| {
-                Digest::of(lines.get(..*number).unwrap_or_default()) == known.left.manifest
-            };
-            let found = (0..=lines.len()).rev().find(is_left);
-            signed = found.ok_or_else(|| self::damaged("the manifest was changed"))?;
-        }
+        let (mut lines, mut length) = match (manifest(directory), known) {
+            // What is in memory is better than any signature, and that must come back.
+            (Err(error), Some(_)) => return Err(io::Error::other(error.to_string())),
+            (result, _) => result.map_err(damaged)?,
+        };
+        let signed = match known {
+            Some(known) => {
+                let (mut digest, mut found) = (Digest::empty(), None);
+                for (number, line) in (0..).zip(lines.iter().map(Some).chain([None])) {
+                    found = if digest == known.left.manifest { Some(number) } else { found };
+                    line.into_iter().for_each(|line| digest.push(line));
+                }
+                found
+                    .ok_or_else(|| io::Error::other("the manifest was changed by somebody else"))?
+            }
+            None => {
+                let mut own = Keys::default();
+                own.add(self.signer.public());
+                match signed_lines(directory, &lines, &own) {
+                    // With another key, since this one is new; or by somebody who put that there.
+                    Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                        let signed = signed_lines(directory, &lines, self.keys).map_err(damaged)?;
+                        let detail = "its signature is not by this key, but by one in keys.pub";
+                        events.push(Event::new("manifest_adopted").detail(detail));
+                        signed
+                    }
+                    result => result?,
+                }
+            }
+        };
         if lines.len() > signed + 1 {
             return Err(self::damaged(&format!(
-                "{} has lines from the {}th on that nobody signed",
+                "{} has lines after the first {} that nobody signed",
                 folder::MANIFEST,
-                signed + 1
+                signed
             )));
         }
         for line in lines.drain(signed..) {
             length -= line.encode().len() as u64;
         }
         let path = directory.join(folder::MANIFEST);
+        // What is cut off, its segment says again.
         if fs::metadata(&path).is_ok_and(|metadata| metadata.len() > length) {
-            set_aside(&path, length)?;
+            let file = folder::open_to_write(fs::OpenOptions::new().write(true), &path)?;
+            file.set_len(length)?;
+            file.sync_all()?;
         }
         self.manifest = Digest::of(&lines);
+        if !lines.is_empty() {
+            // As this key signs it, whoever signed it before.
+            let note = self.signer.sign(&self.manifest.statement(&self.place.origin));
+            replace(&directory.join(folder::MANIFEST_SIGNATURE), note.as_bytes())?;
+        }
         Ok(lines)
     }
 
@@ -157,13 +192,13 @@ impl<'a> Opening<'a> {
         events: &mut Vec<Event>,
     ) -> io::Result<()> {
         let known = known.map(|known| &known.left.closed);
-        for first in closed.iter().map(|closed| closed.first) {
+        for (first, lost) in closed.iter().map(|closed| (closed.first, &closed.lost)) {
             let name = segment_name(first);
             if folder::find(&self.place.directory, first).is_some() {
                 self.closed.insert(first);
             } else if known.is_some_and(|known| known.contains(&first)) {
                 events.push(Event::new("segment_lost").detail(format!("{name}: it is gone")));
-            } else if known.is_none() && !self.closed.is_empty() {
+            } else if known.is_none() && !self.closed.is_empty() && lost.is_none() {
                 return Err(damaged(&format!("{name} is missing")));
             }
         }
@@ -204,7 +239,9 @@ impl<'a> Opening<'a> {
             log.push(&head, leaf, line.len());
             self.leaves.extend_from_slice(leaf.as_bytes());
             if head.sequence > promised {
-                self.unsigned = Some((self.unsigned.map_or(head.time, |it| it.0), head.time));
+                // Before that the gateway was down.
+                let from = self.unsigned.filter(|_| !self.is_adopting).map(|(from, _)| from);
+                self.unsigned = Some((from.unwrap_or(head.time), head.time));
             }
             if let Some((checkpoint, _)) = &newest
                 && checkpoint.size == log.size()
@@ -231,7 +268,7 @@ impl<'a> Opening<'a> {
 
     /// Behind a `stop` come the events of the next start, and then anything.
     fn may_follow(&mut self, head: &Head, line: &[u8]) -> bool {
-        self.is_closed = false;
+        (self.is_closed, self.is_adopting) = (false, false);
         if head.kind != Kind::Event {
             return !self.is_stopped;
         }
@@ -239,6 +276,7 @@ impl<'a> Opening<'a> {
             Some("stop") => self.is_stopped = true,
             Some("start") => self.is_stopped = false,
             Some("segment_closed") => self.is_closed = true,
+            Some("unsigned_adopted") => self.is_adopting = true,
             _ => {}
         }
         true

@@ -85,6 +85,9 @@ impl<'a> Walk<'a> {
         walk.was_stopped = walk.is_stopped_now();
         walk.manifest = walk.read_manifest()?;
         walk.signed_lines = walk.read_signature()?;
+        if walk.manifest.len() > walk.signed_lines + 1 {
+            return Err(fault(folder::MANIFEST_SIGNATURE, "is missing, or not of all lines").into());
+        }
         walk.told = walk.manifest.last().map_or(0, |closed| closed.last);
         let segments = walk.list()?;
         let Some(first) = segments.first() else {
@@ -272,6 +275,8 @@ impl<'a> Walk<'a> {
         }
         self.deleting = event.as_ref().and_then(|event| event.deletion(head.sequence));
         if let Some(adopted) = event.as_ref().and_then(Event::adopted) {
+            // Before that the gateway was down.
+            self.unsigned_since = None;
             self.deletions.retain(|deletion| !adopted.contains(&deletion.sequence));
         }
         self.log.push(&head, leaf, line.len() + 1);
