@@ -10,6 +10,8 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use cms_gateway::audit::log::{Digest, manifest};
+use cms_gateway::audit::note::Signer;
 use serde_json::Value;
 
 use support::trail::{
@@ -82,6 +84,10 @@ fn what_a_killed_gateway_left_unsigned_is_carried_on_and_said_on_record() {
     for event in adopted {
         assert_eq!(event["event"]["count"], left);
     }
+    // Not signed before that was said, or a second kill would leave it signed and unsaid.
+    let sizes = lines(&files(&folder(&world), ".checkpoints").pop().unwrap());
+    let sizes: Vec<usize> = sizes.iter().filter_map(|line| line.trim().parse().ok()).collect();
+    assert!(left == 0 || !sizes.contains(&records.len()), "{sizes:?}");
     assert_whole(&folder(&world));
 }
 
@@ -373,6 +379,23 @@ fn a_manifest_whose_signature_is_of_other_lines_is_not_carried_on() {
         assert_not_whole(&folder(&world), "manifest");
         assert_not_carried_on(&mut world, "manifest");
     }
+}
+
+/// A key that somebody put into the folder gives the manifest no authority in silence.
+#[test]
+fn a_manifest_that_another_key_signed_is_on_record() {
+    let mut world = ended_trail(SMALL);
+    let folder = folder(&world);
+    let other = world.folder.path().join("other.pem");
+    let other = Signer::load_or_make(&other, "cms-gateway/test").unwrap();
+    let keys = fs::read_to_string(folder.join("keys.pub")).unwrap();
+    fs::write(folder.join("keys.pub"), format!("{}\n{keys}", other.public())).unwrap();
+    let (closed, _) = manifest(&folder).unwrap();
+    let note = other.sign(&Digest::of(&closed).statement("cms-gateway/test"));
+    fs::write(folder.join("manifest.signed"), note).unwrap();
+    restart(&mut world);
+    stop(&mut world);
+    assert_eq!(events(&records_in(&folder), "manifest_adopted").len(), 1);
 }
 
 #[test]

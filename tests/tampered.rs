@@ -237,10 +237,27 @@ fn a_disk_that_does_not_answer_holds_nobody_for_ever() {
     let records = records_in(&folder(&world));
     assert_eq!(of_refused(&records), ["\"intent\" null", "\"event\" \"not_sent\""]);
     assert!(!assert_whole(&folder(&world)).contains("without an outcome"));
-    // Nor does it keep the process from ending.
+    // What is refused just before the end is told apart as well.
+    fs::write(&fault, "").unwrap();
+    assert_eq!(world.put(&token, SAMPLE).code(), "GW-4001");
+    world.gateway.signal("-TERM");
+    wait_for("the end of listening", || TcpStream::connect(world.gateway.api).is_err());
+    fs::remove_file(&fault).unwrap();
+    world.gateway.wait();
+    assert!(!assert_whole(&folder(&world)).contains("without an outcome"));
+    // Nor does such a disk keep the process from ending.
+    restart_with_stall(&mut world);
     fs::write(&fault, "").unwrap();
     world.gateway.signal("-TERM");
     world.gateway.wait();
+}
+
+fn restart_with_stall(world: &mut World) {
+    let mut command = serve(world);
+    command.env("LD_PRELOAD", support::trail::faults());
+    command.env("FAULT_STALL", world.folder.path().join("fault"));
+    world.gateway = Gateway::start(command);
+    world.gateway.wait_until_ready();
 }
 
 /// However often a gateway is killed as soon as it has begun, and however long it was down.
