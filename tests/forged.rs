@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-use cms_gateway::audit::log::{Digest, manifest};
+use cms_gateway::audit::log::{Closed, Digest, manifest};
 use cms_gateway::audit::note::Signer;
 use serde_json::Value;
 
@@ -391,11 +391,21 @@ fn a_manifest_that_another_key_signed_is_on_record() {
     let keys = fs::read_to_string(folder.join("keys.pub")).unwrap();
     fs::write(folder.join("keys.pub"), format!("{}\n{keys}", other.public())).unwrap();
     let (closed, _) = manifest(&folder).unwrap();
-    let note = other.sign(&Digest::of(&closed).statement("cms-gateway/test"));
-    fs::write(folder.join("manifest.signed"), note).unwrap();
+    let sign = |closed: &[Closed]| {
+        let note = other.sign(&Digest::of(closed).statement("cms-gateway/test"));
+        fs::write(folder.join("manifest.signed"), note).unwrap();
+    };
+    sign(&closed);
     restart(&mut world);
     stop(&mut world);
     assert_eq!(events(&records_in(&folder), "manifest_adopted").len(), 1);
+    // Nor does it make segments old enough for retention.
+    let (mut closed, _) = manifest(&folder).unwrap();
+    closed[0].from = closed[1].from;
+    let text: Vec<u8> = closed.iter().flat_map(Closed::encode).collect();
+    fs::write(folder.join("manifest"), text).unwrap();
+    sign(&closed);
+    assert_not_carried_on(&mut world, "is not what the segment says");
 }
 
 #[test]

@@ -22,6 +22,7 @@ use crate::audit::log::{Closed, Digest, Log, manifest, segments, signed_lines};
 use crate::audit::note::{Keys, Signer};
 use crate::audit::record::{Event, Kind};
 use crate::audit::tree::Hash;
+use crate::audit::verify::{NotWhole, Trail, verify};
 
 /// A trail that is being opened.
 pub(super) struct Opening<'a> {
@@ -148,8 +149,14 @@ impl<'a> Opening<'a> {
                 own.add(self.signer.public());
                 match signed_lines(directory, &lines, &own) {
                     // With another key, since this one is new; or by somebody who put that there.
+                    // What its lines say is taken from the segments, not from it.
                     Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                         let signed = signed_lines(directory, &lines, self.keys).map_err(damaged)?;
+                        let trail = Trail { directory, keys: self.keys, outside: &[] };
+                        verify(trail, &mut |_| {}, &mut |_| {}).map_err(|error| match error {
+                            NotWhole::Fault(fault) => self::damaged(&fault.to_string()),
+                            NotWhole::Io { .. } => io::Error::other(error.to_string()),
+                        })?;
                         let detail = "its signature is not by this key, but by one in keys.pub";
                         events.push(Event::new("manifest_adopted").detail(detail));
                         signed

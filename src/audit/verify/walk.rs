@@ -171,7 +171,9 @@ impl<'a> Walk<'a> {
                 {
                     break;
                 }
-                Some((first, false)) => {
+                // A start has unmade it since, and goes on in the segment before.
+                Some((first, _)) if folder::find(self.trail.directory, first).is_none() => break,
+                Some((first, _)) => {
                     let what = format!("is empty, and the trail ends with record {end}");
                     return Err(fault(&segment_name(first), what).into());
                 }
