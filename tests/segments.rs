@@ -352,6 +352,35 @@ fn what_retention_deletes_is_signed_for_and_the_rest_still_verifies() {
 }
 
 #[test]
+fn what_is_too_old_is_deleted() {
+    let mut world = World::with_command(
+        with_audit("segment_size = \"4KiB\"\nretention = { age = \"1d\" }"),
+        |config| {
+            let mut command = Command::new(BINARY);
+            command.args(["serve", "--config"]).arg(config);
+            command.env("LD_PRELOAD", support::trail::faults());
+            command.env("FAULT_CLOCK", config.with_file_name("fault"));
+            command
+        },
+    );
+    world.gateway.wait_until_ready();
+    for _ in 0..6 {
+        support::trail::change(&world);
+    }
+    let first = files(&folder(&world), ".jsonl").remove(0);
+    fs::write(world.folder.path().join("fault"), "172800").unwrap();
+    wait_for("the deletion", || {
+        world.put(&world.supervisor(), "{}");
+        !first.exists()
+    });
+    stop(&mut world);
+    let records = records_in(&folder(&world));
+    let deleted = events(&records, "segments_deleted");
+    assert!(deleted[0]["event"]["detail"].as_str().unwrap().contains("by age"), "{deleted:?}");
+    assert!(assert_whole(&folder(&world)).contains("deleted by retention"));
+}
+
+#[test]
 fn records_go_to_standard_output_as_well_and_a_slow_reader_holds_up_nothing() {
     let mut world = World::with(with_audit("also = \"stdout\""));
     stop(&mut world);
