@@ -286,3 +286,38 @@ fn a_flood_of_bad_tokens_leaves_few_records_and_few_flushes() {
     assert!(denied.len() as u64 <= 2 * seconds, "{} records in {seconds} s", denied.len());
     assert!(flushed - before <= (4 * seconds) as f64, "{flushed} flushes in {seconds} s");
 }
+
+/// The outcome of the only change, once it is there.
+fn outcome(world: &World) -> Value {
+    let mut outcome = None;
+    wait_for("the outcome", || {
+        outcome = world.records().into_iter().find(|record| record["kind"] == "outcome");
+        outcome.is_some()
+    });
+    outcome.unwrap()
+}
+
+#[test]
+fn a_change_has_its_outcome_on_record_when_its_client_has_gone() {
+    let world = World::with(|config| *config += "response_timeout = \"1s\"\n");
+    world.gateway.wait_until_ready();
+    world.cms.misbehave(Misbehaviour::Slow);
+    let mut client = TcpStream::connect(world.gateway.api).unwrap();
+    client.write_all(request(&world.supervisor(), SAMPLE).as_bytes()).unwrap();
+    wait_for("the CMS", || world.cms.calls() == 1);
+    drop(client);
+    assert_eq!(outcome(&world)["upstream"]["code"], "GW-5003");
+}
+
+#[test]
+fn a_change_has_its_outcome_on_record_when_the_cms_hangs_up() {
+    for answer in ["", "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n{"] {
+        let cms = support::RawCms::start(answer.as_bytes().to_vec());
+        let world = World::with_cms(cms.address);
+        world.gateway.wait_until_ready();
+        assert_eq!(world.put(&world.supervisor(), SAMPLE).code(), "GW-5004");
+        let outcome = outcome(&world);
+        assert_eq!(outcome["upstream"]["code"], "GW-5004", "{answer:?}");
+        assert_eq!(outcome["upstream"]["attempts"], 1);
+    }
+}
