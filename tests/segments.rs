@@ -355,13 +355,7 @@ fn what_retention_deletes_is_signed_for_and_the_rest_still_verifies() {
 fn what_is_too_old_is_deleted() {
     let mut world = World::with_command(
         with_audit("segment_size = \"4KiB\"\nretention = { age = \"1d\" }"),
-        |config| {
-            let mut command = Command::new(BINARY);
-            command.args(["serve", "--config"]).arg(config);
-            command.env("LD_PRELOAD", support::trail::faults());
-            command.env("FAULT_CLOCK", config.with_file_name("fault"));
-            command
-        },
+        |config| support::trail::serve_with_fault(config, "FAULT_CLOCK"),
     );
     world.gateway.wait_until_ready();
     for _ in 0..6 {

@@ -15,8 +15,8 @@ use std::process::Command;
 use serde_json::Value;
 
 use support::trail::{
-    assert_whole, change, events, files, folder, restart, serve, stop, verify, with_audit,
-    with_fault,
+    assert_whole, change, events, files, folder, restart, serve, serve_with_fault, stop, verify,
+    with_audit, with_fault,
 };
 use support::{Gateway, SAMPLE, World, records_in, request, wait_for};
 
@@ -167,13 +167,7 @@ fn files_named(folder: &Path, part: &str) -> Vec<String> {
 fn an_outcome_finds_room_whatever_waits_to_be_written() {
     let mut world = World::with_command(
         |config| *config += "response_timeout = \"2s\"\n[limits]\nin_flight = 8\n",
-        |config| {
-            let mut command = Command::new(support::BINARY);
-            command.args(["serve", "--config"]).arg(config);
-            let fault = config.with_file_name("fault");
-            command.env("LD_PRELOAD", support::trail::faults()).env("FAULT_STALL", fault);
-            command
-        },
+        |config| serve_with_fault(config, "FAULT_STALL"),
     );
     world.gateway.wait_until_ready();
     world.cms.misbehave(support::cms::Misbehaviour::Slow);
@@ -246,18 +240,11 @@ fn a_disk_that_does_not_answer_holds_nobody_for_ever() {
     world.gateway.wait();
     assert!(!assert_whole(&folder(&world)).contains("without an outcome"));
     // Nor does such a disk keep the process from ending.
-    restart_with_stall(&mut world);
+    world.gateway = Gateway::start(serve_with_fault(&world.config(), "FAULT_STALL"));
+    world.gateway.wait_until_ready();
     fs::write(&fault, "").unwrap();
     world.gateway.signal("-TERM");
     world.gateway.wait();
-}
-
-fn restart_with_stall(world: &mut World) {
-    let mut command = serve(world);
-    command.env("LD_PRELOAD", support::trail::faults());
-    command.env("FAULT_STALL", world.folder.path().join("fault"));
-    world.gateway = Gateway::start(command);
-    world.gateway.wait_until_ready();
 }
 
 /// However often a gateway is killed as soon as it has begun, and however long it was down.
@@ -272,9 +259,7 @@ fn a_crash_loop_damages_nothing() {
         assert_whole(&folder(&world));
         let clock = world.folder.path().join("fault");
         fs::write(&clock, (hours * 3600).to_string()).unwrap();
-        let mut command = serve(&world);
-        command.env("LD_PRELOAD", support::trail::faults()).env("FAULT_CLOCK", clock);
-        world.gateway = Gateway::start(command);
+        world.gateway = Gateway::start(serve_with_fault(&world.config(), "FAULT_CLOCK"));
         wait_for("its first record", || {
             let begun = records_in(&folder(&world));
             events(&begun, "start").len() > hours

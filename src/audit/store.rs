@@ -262,10 +262,24 @@ fn add_to_manifest(
     append_to(&directory.join(folder::MANIFEST), &closed.encode())?;
     let mut added = manifest.clone();
     added.push(closed);
-    let note = signer.sign(&added.statement(origin));
-    replace(&directory.join(folder::MANIFEST_SIGNATURE), note.as_bytes())?;
+    sign_manifest(directory, &added, origin, signer)?;
     *manifest = added;
     Ok(())
+}
+
+/// Writes the manifest's signature, unless it is there: Ed25519 has one for each text.
+fn sign_manifest(
+    directory: &Path,
+    manifest: &Digest,
+    origin: &str,
+    signer: &Signer,
+) -> io::Result<()> {
+    let path = directory.join(folder::MANIFEST_SIGNATURE);
+    let note = signer.sign(&manifest.statement(origin));
+    if folder::read(&path).is_ok_and(|there| there == note.as_bytes()) {
+        return Ok(());
+    }
+    replace(&path, note.as_bytes())
 }
 
 /// Puts a whole file in another's place.

@@ -6,7 +6,7 @@
 //! that to the byte.
 
 mod altered;
-mod deletion;
+pub(super) mod deletion;
 mod ends;
 mod walk;
 

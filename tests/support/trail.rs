@@ -74,15 +74,16 @@ pub fn faults() -> &'static Path {
 }
 
 pub fn with_fault(variable: &'static str) -> World {
-    World::with_command(
-        |_| {},
-        |config| {
-            let mut command = Command::new(BINARY);
-            command.args(["serve", "--config"]).arg(config);
-            command.env("LD_PRELOAD", faults()).env(variable, config.with_file_name("fault"));
-            command
-        },
-    )
+    World::with_command(|_| {}, |config| serve_with_fault(config, variable))
+}
+
+/// A gateway that a fault can be done to: it is there while the file `fault` beside the
+/// configuration is.
+pub fn serve_with_fault(config: &Path, variable: &str) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(["serve", "--config"]).arg(config);
+    command.env("LD_PRELOAD", faults()).env(variable, config.with_file_name("fault"));
+    command
 }
 
 /// The lines of a file.

@@ -10,10 +10,9 @@ use std::fs;
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
-use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::{Known, Place, add_to_manifest, append_to, prepare, replace, sign};
+use super::{Known, Place, add_to_manifest, append_to, prepare, sign, sign_manifest};
 use crate::audit::append::set_aside;
 use crate::audit::checkpoint::{Checkpoint, UNSIGNED, notes};
 use crate::audit::folder::{self, SegmentFile, segment_name};
@@ -22,6 +21,7 @@ use crate::audit::log::{Closed, Digest, Log, manifest, segments, signed_lines};
 use crate::audit::note::{Keys, Signer};
 use crate::audit::record::{Event, Kind};
 use crate::audit::tree::Hash;
+use crate::audit::verify::deletion::Event as EventSeen;
 use crate::audit::verify::{NotWhole, Trail, verify};
 
 /// A trail that is being opened.
@@ -185,8 +185,7 @@ impl<'a> Opening<'a> {
         self.manifest = Digest::of(&lines);
         if !lines.is_empty() {
             // As this key signs it, whoever signed it before.
-            let note = self.signer.sign(&self.manifest.statement(&self.place.origin));
-            replace(&directory.join(folder::MANIFEST_SIGNATURE), note.as_bytes())?;
+            sign_manifest(directory, &self.manifest, &self.place.origin, self.signer)?;
         }
         Ok(lines)
     }
@@ -279,7 +278,7 @@ impl<'a> Opening<'a> {
         if head.kind != Kind::Event {
             return !self.is_stopped;
         }
-        match event_name(line).as_deref() {
+        match EventSeen::of_line(line).and_then(|event| event.name).as_deref() {
             Some("stop") => self.is_stopped = true,
             Some("start") => self.is_stopped = false,
             Some("segment_closed") => self.is_closed = true,
@@ -358,19 +357,6 @@ impl<'a> Opening<'a> {
         let Place { directory, origin, .. } = self.place;
         add_to_manifest(directory, &mut self.manifest, closed, origin, self.signer)
     }
-}
-
-/// The name in an event's record.
-pub(in crate::audit) fn event_name(line: &[u8]) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Record {
-        event: Named,
-    }
-    #[derive(Deserialize)]
-    struct Named {
-        name: Option<String>,
-    }
-    serde_json::from_slice::<Record>(line).ok()?.event.name
 }
 
 fn damaged(what: &str) -> io::Error {

@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 /// What an event says.
 #[derive(Debug, Deserialize)]
-pub(super) struct Event {
-    pub(super) name: Option<String>,
+pub(in crate::audit) struct Event {
+    pub(in crate::audit) name: Option<String>,
     detail: Option<String>,
     count: Option<u64>,
 }
@@ -22,7 +22,7 @@ pub(super) struct Deletion {
 }
 
 impl Event {
-    pub(super) fn of_line(line: &[u8]) -> Option<Self> {
+    pub(in crate::audit) fn of_line(line: &[u8]) -> Option<Self> {
         #[derive(Deserialize)]
         struct Record {
             event: Event,
