@@ -26,10 +26,10 @@ use crate::identity::KeySet;
 use crate::operation;
 use crate::policy::{Campaigns, Permission, Role, Roles};
 
-const SECOND: Duration = Duration::from_secs(1);
-const HOUR: Duration = Duration::from_secs(3600);
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
-const MILLISECOND: Duration = Duration::from_millis(1);
+pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// The whole of it, or nothing where a part that has no default is missing or at fault.
 pub(super) fn config(mut root: Section, environment: &BTreeMap<String, String>) -> Option<Config> {
@@ -108,7 +108,7 @@ fn server_tls(mut section: Section) -> Option<Arc<rustls::ServerConfig>> {
     Some(Arc::new(tls))
 }
 
-fn certificates(
+pub(super) fn certificates(
     section: &Section,
     file: &Located<PathBuf>,
 ) -> Option<Vec<CertificateDer<'static>>> {
@@ -124,7 +124,7 @@ fn certificates(
     Some(read)
 }
 
-fn unreadable(
+pub(super) fn unreadable(
     section: &Section,
     file: &Located<PathBuf>,
     expected: &str,
@@ -136,7 +136,7 @@ fn unreadable(
 
 /// Whom to trust, when the configuration says so; `Some(None)` leaves it to the system's roots.
 #[expect(clippy::option_option, reason = "the outer one says that a fault was noted")]
-fn trusted(section: &mut Section) -> Option<Option<Arc<RootCertStore>>> {
+pub(super) fn trusted(section: &mut Section) -> Option<Option<Arc<RootCertStore>>> {
     let Some(file) = section.path("ca") else { return Some(None) };
     let mut roots = RootCertStore::empty();
     for certificate in certificates(section, &file)? {
@@ -250,7 +250,7 @@ fn jwks(mut section: Section, algorithms: &[Algorithm]) -> Option<Jwks> {
 }
 
 /// Scheme and authority of a URL that may be used.
-fn base(
+pub(super) fn base(
     section: &Section,
     url: &Located<Uri>,
     allow_plaintext: bool,

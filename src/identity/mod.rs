@@ -5,6 +5,7 @@
 //! from a request, and it makes one only when all of that holds.
 
 mod bearer;
+mod digest;
 mod keys;
 mod principal;
 mod refusal;
