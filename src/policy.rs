@@ -85,6 +85,12 @@ pub enum LackKind {
 }
 
 impl Roles {
+    /// Whether there is a role of that name.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
     /// Decides on a change.
     ///
     /// # Errors

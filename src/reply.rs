@@ -272,7 +272,7 @@ impl From<&Refusal> for Problem {
                     "error=\"invalid_token\", error_description=\"the token has expired\"",
                 )
             }
-            Refusal::KeysUnavailable => Self::new(
+            Refusal::KeysUnavailable | Refusal::KeysStale | Refusal::KeysBusy => Self::new(
                 Code::KeysUnavailable,
                 "the keys of the token's issuer can't be had at the moment",
             ),

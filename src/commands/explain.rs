@@ -54,10 +54,11 @@ fn explain(arguments: &Arguments, output: &mut Output) -> Result<u8, String> {
     let config = config::load(&arguments.config).map_err(|faults| faults.to_string())?;
     let body = read(&arguments.body_file)?;
     let metrics = Arc::new(Metrics::new().map_err(|error| error.to_string())?);
-    let identity = Identity::new(&config.issuers, Events::default(), &metrics)
-        .map_err(|error| error.to_string())?;
+    let identity =
+        Identity::new(&config, &Events::default(), &metrics).map_err(|error| error.to_string())?;
+    let identity = Arc::new(identity);
     let principal = match (&arguments.who.token_file, &arguments.who.claims_file) {
-        (Some(file), _) => by_token(&identity, &read(file)?)?,
+        (Some(file), _) => by_token(Arc::clone(&identity), &read(file)?)?,
         (None, Some(file)) => by_claims(&identity, &config, &read(file)?, output)?,
         (None, None) => return Err("name a token or claims".to_owned()),
     };
@@ -116,13 +117,16 @@ fn read(file: &Path) -> Result<Vec<u8>, String> {
     fs::read(file).map_err(|error| format!("{} can't be read: {error}", file.display()))
 }
 
-fn by_token(identity: &Identity, bytes: &[u8]) -> Result<Result<Principal, Refusal>, String> {
+fn by_token(identity: Arc<Identity>, bytes: &[u8]) -> Result<Result<Principal, Refusal>, String> {
     let token = std::str::from_utf8(bytes).map_err(|_| "the token's file is not text")?.trim();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| error.to_string())?;
-    Ok(runtime.block_on(identity.principal(token, SystemTime::now())))
+    Ok(runtime.block_on(async {
+        tokio::spawn(Arc::clone(&identity).refresh());
+        identity.principal(token, SystemTime::now()).await
+    }))
 }
 
 fn by_claims(

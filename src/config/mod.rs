@@ -7,6 +7,7 @@
 
 mod document;
 mod fault;
+mod issuers;
 mod section;
 mod sections;
 
@@ -19,13 +20,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Uri;
 use http::uri::{Authority, Scheme};
-use jsonwebtoken::Algorithm;
 use rustls::RootCertStore;
 
 pub use self::document::VARIABLE_PREFIX;
 pub use self::fault::{Fault, Faults, Place};
+pub(crate) use self::issuers::may_be_fetched;
+pub use self::issuers::{Freshness, Issuer, KeySource, Keys, TokenType, Trust};
 use crate::credential::Source;
 use crate::policy::Roles;
 
@@ -38,6 +39,8 @@ pub struct Config {
     pub issuers: Vec<Issuer>,
     /// `[roles.NAME]`
     pub roles: Roles,
+    /// `[token_cache]`
+    pub token_cache: TokenCache,
     /// `[upstream]`
     pub upstream: Upstream,
     /// `[credential]`
@@ -61,35 +64,13 @@ pub struct Listen {
     pub tls: Option<Arc<rustls::ServerConfig>>,
 }
 
-/// An identity provider whose tokens are accepted.
-#[derive(Debug, Clone)]
-pub struct Issuer {
-    /// Compared with `iss` as an exact string (RFC 9068, section 4).
-    pub issuer: String,
-    /// A token must be meant for one of these (`aud`).
-    pub audiences: Vec<String>,
-    /// Where its keys come from.
-    pub jwks: Jwks,
-    /// The signature algorithms that are accepted; never a symmetric one.
-    pub algorithms: Vec<Algorithm>,
-    /// Where the roles stand in the claims: a claim, a dotted path or an RFC 6901 pointer.
-    pub roles_claim: String,
-    /// How far this clock and the issuer's may differ.
-    pub leeway: Duration,
-}
-
-/// Where an issuer's JSON Web Key Set (RFC 7517) comes from.
-#[derive(Debug, Clone)]
-pub enum Jwks {
-    /// A file.
-    File(PathBuf),
-    /// An HTTP or HTTPS URL.
-    Url {
-        /// The URL.
-        url: Uri,
-        /// Whom to trust for it; the system's roots without.
-        ca: Option<Arc<RootCertStore>>,
-    },
+/// What is remembered of tokens that were verified.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenCache {
+    /// Bytes of memory, roughly.
+    pub size: u64,
+    /// The longest time; nothing is remembered where it is zero.
+    pub max_age: Duration,
 }
 
 /// The CMS.

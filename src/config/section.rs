@@ -125,8 +125,8 @@ impl Section {
     /// The tables of a table whose keys the user chose, as in `[roles.NAME]`.
     pub(super) fn named_sections(&mut self, key: &str) -> Vec<(String, Self)> {
         let mut outer = self.section(key);
-        let names: Vec<String> = outer.keys.keys().cloned().collect();
-        names
+        outer
+            .names()
             .into_iter()
             .map(|name| {
                 let section = outer.section(&name);
@@ -288,6 +288,16 @@ impl Section {
             }
         }
         texts
+    }
+
+    /// The keys that are left, which the user chose.
+    pub(super) fn names(&self) -> Vec<String> {
+        self.keys.keys().cloned().collect()
+    }
+
+    /// As [`Self::texts`], where one text alone may stand without the list.
+    pub(super) fn texts_or_text(&mut self, key: &str) -> Vec<Located<String>> {
+        if self.holds_text(key) { self.text(key).into_iter().collect() } else { self.texts(key) }
     }
 
     /// A list of positive 32-bit integers.

@@ -1,7 +1,6 @@
 //! Each section of the configuration: its keys, their defaults and what they must hold.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -10,19 +9,18 @@ use std::time::Duration;
 
 use http::Uri;
 use http::uri::Scheme;
-use jsonwebtoken::Algorithm;
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
+use super::issuers::issuers;
 use super::section::{Located, Section};
 use super::{
-    Audit, Breaker, Config, Credential, Drain, Durability, Issuer, Jwks, Limits, Listen, Policy,
-    Rate, Retention, Upstream,
+    Audit, Breaker, Config, Credential, Drain, Durability, Limits, Listen, Policy, Rate, Retention,
+    TokenCache, Upstream,
 };
 use crate::audit::note::Signer;
 use crate::credential::Source;
-use crate::identity::KeySet;
 use crate::operation;
 use crate::policy::{Campaigns, Permission, Role, Roles};
 
@@ -34,8 +32,9 @@ pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 /// The whole of it, or nothing where a part that has no default is missing or at fault.
 pub(super) fn config(mut root: Section, environment: &BTreeMap<String, String>) -> Option<Config> {
     let listen = listen(root.section("listen"));
-    let issuers = issuers(&mut root);
     let roles = roles(&mut root);
+    let issuers = issuers(&mut root, &roles);
+    let token_cache = token_cache(root.section("token_cache"));
     let upstream = upstream(root.section("upstream"));
     let credential = credential(root.section("credential"), environment);
     let audit = audit(root.section("audit"));
@@ -45,6 +44,7 @@ pub(super) fn config(mut root: Section, environment: &BTreeMap<String, String>) 
         listen: listen?,
         issuers,
         roles,
+        token_cache,
         upstream: upstream?,
         credential: credential?,
         audit: audit?,
@@ -148,107 +148,6 @@ pub(super) fn trusted(section: &mut Section) -> Option<Option<Arc<RootCertStore>
     Some(Some(Arc::new(roots)))
 }
 
-fn issuers(root: &mut Section) -> Vec<Issuer> {
-    let mut issuers: Vec<Issuer> = Vec::new();
-    let sections = root.sections("issuers");
-    if sections.is_empty() {
-        root.require::<()>("issuers", None, "[{ issuer = \"https://idp.example.com/\", ... }]");
-    }
-    for mut section in sections {
-        let name = section.text("issuer");
-        let name = section.require("issuer", name, "\"https://idp.example.com/\"");
-        if let Some(name) = &name
-            && issuers.iter().any(|known| known.issuer == name.value)
-        {
-            section.fault_of(name, "is an issuer that another entry has already");
-        }
-        let audiences = section.texts("audiences");
-        section.require("audiences", audiences.first(), "[\"cms-gateway\"]");
-        let algorithms = algorithms(&mut section);
-        let roles_claim = section.text("roles_claim");
-        let leeway =
-            section.duration("leeway", 30 * SECOND, Duration::ZERO..=Duration::from_secs(300));
-        let jwks = jwks(section.section("jwks"), &algorithms);
-        if let (Some(name), Some(jwks)) = (name, jwks) {
-            issuers.push(Issuer {
-                issuer: name.value,
-                audiences: audiences.into_iter().map(|audience| audience.value).collect(),
-                jwks,
-                algorithms,
-                roles_claim: roles_claim.map_or_else(|| "roles".to_owned(), |claim| claim.value),
-                leeway,
-            });
-        }
-    }
-    issuers
-}
-
-fn algorithms(section: &mut Section) -> Vec<Algorithm> {
-    let names = section.texts("algorithms");
-    section.require("algorithms", names.first(), "[\"RS256\", \"ES256\"]");
-    let mut algorithms = Vec::new();
-    for name in names {
-        match name.value.parse() {
-            Ok(Algorithm::HS256 | Algorithm::HS384 | Algorithm::HS512) => section.fault_of(
-                &name,
-                format_args!(
-                    "{} is symmetric: whoever can check such a token can make one; write an \
-                     asymmetric one, as \"RS256\" or \"ES256\"",
-                    name.value
-                ),
-            ),
-            Ok(algorithm) => algorithms.push(algorithm),
-            Err(_) => section.fault_of(
-                &name,
-                format_args!(
-                    "{:?} is not an algorithm that is accepted; write some of RS256, RS384, \
-                     RS512, PS256, PS384, PS512, ES256, ES384, EdDSA",
-                    name.value
-                ),
-            ),
-        }
-    }
-    algorithms
-}
-
-fn jwks(mut section: Section, algorithms: &[Algorithm]) -> Option<Jwks> {
-    let file = section.path("file");
-    let url = section.parsed::<Uri>("url", "a URL, as \"https://idp.example.com/jwks\"");
-    let allow_plaintext = section.boolean("allow_plaintext", false);
-    let ca = trusted(&mut section);
-    match (file, url) {
-        (Some(file), None) => {
-            let keys = fs::read(&file.value)
-                .map_err(|error| error.to_string())
-                .and_then(|bytes| KeySet::parse(&bytes).map_err(|error| error.to_string()));
-            match keys {
-                Err(error) => unreadable(&section, &file, "a JSON Web Key Set", &error),
-                Ok(keys) if !keys.fits_any(algorithms) => section.fault_of(
-                    &file,
-                    format_args!(
-                        "{} holds no key for any of this issuer's algorithms",
-                        file.value.display()
-                    ),
-                ),
-                Ok(_) => {}
-            }
-            Some(Jwks::File(file.value))
-        }
-        (None, Some(url)) => {
-            base(&section, &url, allow_plaintext)?;
-            Some(Jwks::Url { url: url.value, ca: ca? })
-        }
-        (Some(file), Some(_)) => {
-            section.fault_of(&file, "stands beside url; write one of the two");
-            None
-        }
-        (None, None) => {
-            section.require::<()>("url", None, "\"https://idp.example.com/jwks\"");
-            None
-        }
-    }
-}
-
 /// Scheme and authority of a URL that may be used.
 pub(super) fn base(
     section: &Section,
@@ -280,7 +179,7 @@ pub(super) fn base(
     Some((scheme.clone(), authority.clone()))
 }
 
-fn is_loopback(host: &str) -> bool {
+pub(super) fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")
         || address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
@@ -331,6 +230,13 @@ fn role(mut section: Section) -> Role {
             .map(|listed| Campaigns::Listed(listed.into_iter().map(|item| item.value).collect()))
     };
     Role { permissions, campaigns: campaigns.unwrap_or(Campaigns::Listed(Vec::new())) }
+}
+
+fn token_cache(mut section: Section) -> TokenCache {
+    TokenCache {
+        size: section.size("size", 16 << 20, 64 << 10..=16 << 30),
+        max_age: section.duration("max_age", 300 * SECOND, Duration::ZERO..=24 * HOUR),
+    }
 }
 
 fn upstream(mut section: Section) -> Option<Upstream> {

@@ -5,14 +5,27 @@ use http::header::AUTHORIZATION;
 
 use super::Refusal;
 
+/// How a token was presented.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scheme {
+    /// RFC 6750: whoever has the token may use it.
+    Bearer,
+    /// RFC 9449: with a proof that the caller holds a key.
+    Dpop,
+}
+
 /// A token of a size and an alphabet that can be looked at; nothing about it is verified.
-pub(super) struct Bearer<'a>(&'a str);
+#[derive(Clone, Copy)]
+pub(super) struct Presented<'a> {
+    pub(super) scheme: Scheme,
+    pub(super) token: &'a str,
+}
 
 /// The longest token, in bytes. Providers' own limits are below it, and a longer one is a way to
 /// make this gateway work.
 const LONGEST: usize = 8 << 10;
 
-impl<'a> Bearer<'a> {
+impl<'a> Presented<'a> {
     /// The token of the one `Authorization` header.
     pub(super) fn of(headers: &'a HeaderMap) -> Result<Self, Refusal> {
         let mut values = headers.get_all(AUTHORIZATION).iter();
@@ -20,22 +33,33 @@ impl<'a> Bearer<'a> {
         if values.next().is_some() {
             return Err(Refusal::TwoHeaders);
         }
-        let value = value.to_str().map_err(|_| Refusal::Malformed("header is not ASCII"))?;
-        let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
-        if !scheme.eq_ignore_ascii_case("Bearer") {
+        let value = value.to_str().map_err(|_| Refusal::Characters)?;
+        let (name, token) = value.split_once(' ').unwrap_or((value, ""));
+        let scheme = if name.eq_ignore_ascii_case("Bearer") {
+            Scheme::Bearer
+        } else if name.eq_ignore_ascii_case("DPoP") {
+            Scheme::Dpop
+        } else {
             return Err(Refusal::NoToken);
-        }
+        };
         let token = token.trim_matches(' ');
         if token.is_empty() {
             return Err(Refusal::NoToken);
         }
-        if token.len() > LONGEST {
-            return Err(Refusal::TooLarge);
-        }
-        Ok(Self(token))
+        check(token)?;
+        Ok(Self { scheme, token })
     }
+}
 
-    pub(super) fn token(&self) -> &'a str {
-        self.0
+/// The size and the alphabet of a token: `b64token` of RFC 6750, section 2.1.
+pub(super) fn check(token: &str) -> Result<(), Refusal> {
+    if token.len() > LONGEST {
+        return Err(Refusal::TooLarge);
     }
+    let is_of_tokens = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~+/".contains(&byte);
+    let body = token.trim_end_matches('=');
+    if body.is_empty() || !body.bytes().all(is_of_tokens) {
+        return Err(Refusal::Characters);
+    }
+    Ok(())
 }

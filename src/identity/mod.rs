@@ -2,9 +2,13 @@
 //!
 //! A Bearer token (RFC 6750) is a JWT (RFC 7519), signed by a key of the issuer that it names,
 //! meant for this gateway, and valid now. Only [`Identity::authenticate`] makes a [`Principal`]
-//! from a request, and it makes one only when all of that holds.
+//! from a request, and it makes one only when all of that holds for this very request: what is
+//! remembered of a token is its signature, never that it was let through.
 
+pub mod algorithm;
 mod bearer;
+mod cache;
+mod claims;
 mod digest;
 mod keys;
 mod principal;
@@ -16,22 +20,44 @@ use std::time::SystemTime;
 
 use http::HeaderMap;
 
-pub use self::keys::{KeySet, KeySetError, KeyStatus};
+pub use self::keys::{Key, KeySet, KeySetError, KeyStatus};
 pub use self::principal::Principal;
 pub use self::refusal::Refusal;
 
-use self::bearer::Bearer;
+use self::bearer::{Presented, Scheme};
+use self::cache::TokenCache;
+use self::claims::Claims;
 use self::keys::KeyStore;
-use self::token::{Claims, UnverifiedToken};
+use self::principal::Verified;
+use self::token::UnverifiedToken;
 use crate::audit::Events;
 use crate::client::ClientError;
-use crate::config::Issuer;
+use crate::config::{Config, Issuer};
 use crate::telemetry::Metrics;
 
 /// The issuers whose tokens are accepted, with their keys.
 #[derive(Debug)]
 pub struct Identity {
-    issuers: Vec<(Issuer, KeyStore)>,
+    issuers: Vec<TrustedIssuer>,
+    cache: TokenCache,
+    metrics: Arc<Metrics>,
+}
+
+#[derive(Debug)]
+struct TrustedIssuer {
+    settings: Issuer,
+    keys: KeyStore,
+}
+
+/// Why tokens can't be checked at all.
+#[derive(Debug, thiserror::Error)]
+pub enum IdentityError {
+    /// A client for one of the issuers' URLs can't be built.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// There is no randomness.
+    #[error("the system has no randomness to give")]
+    Randomness,
 }
 
 impl Identity {
@@ -41,15 +67,20 @@ impl Identity {
     ///
     /// When a client for one of their URLs can't be built.
     pub fn new(
-        issuers: &[Issuer],
-        events: Events,
+        config: &Config,
+        events: &Events,
         metrics: &Arc<Metrics>,
-    ) -> Result<Self, ClientError> {
-        let issuers = issuers.iter().map(|issuer| {
-            let keys = KeyStore::new(issuer, events.clone(), Arc::clone(metrics))?;
-            Ok((issuer.clone(), keys))
+    ) -> Result<Self, IdentityError> {
+        let issuers = config.issuers.iter().map(|issuer| {
+            let metrics = Arc::clone(metrics);
+            let keys = KeyStore::new(&issuer.issuer, &issuer.keys, events.clone(), metrics)?;
+            Ok(TrustedIssuer { settings: issuer.clone(), keys })
         });
-        Ok(Self { issuers: issuers.collect::<Result<_, _>>()? })
+        Ok(Self {
+            issuers: issuers.collect::<Result<_, ClientError>>()?,
+            cache: TokenCache::new(&config.token_cache).map_err(|_| IdentityError::Randomness)?,
+            metrics: Arc::clone(metrics),
+        })
     }
 
     /// Keeps every issuer's keys fresh, for as long as it is polled.
@@ -58,8 +89,8 @@ impl Identity {
         for index in 0..self.issuers.len() {
             let identity = Arc::clone(&self);
             tasks.spawn(async move {
-                if let Some((_, keys)) = identity.issuers.get(index) {
-                    keys.refresh_for_ever().await;
+                if let Some(issuer) = identity.issuers.get(index) {
+                    issuer.keys.refresh_for_ever().await;
                 }
             });
         }
@@ -72,7 +103,11 @@ impl Identity {
     ///
     /// [`Refusal`], with the precise reason.
     pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Refusal> {
-        self.principal(Bearer::of(headers)?.token(), SystemTime::now()).await
+        let presented = Presented::of(headers)?;
+        if presented.scheme != Scheme::Bearer {
+            return Err(Refusal::NoToken);
+        }
+        self.principal(presented.token, SystemTime::now()).await
     }
 
     /// The principal of a token.
@@ -81,18 +116,40 @@ impl Identity {
     ///
     /// [`Refusal`], with the precise reason.
     pub async fn principal(&self, token: &str, now: SystemTime) -> Result<Principal, Refusal> {
-        let token = UnverifiedToken::parse(token)?;
-        let (issuer, keys) = self
-            .issuers
-            .iter()
-            .find(|(issuer, _)| token.names_issuer(&issuer.issuer))
-            .ok_or(Refusal::UnknownIssuer)?;
-        if !issuer.algorithms.contains(&token.algorithm()) {
-            return Err(Refusal::Algorithm);
+        let (issuer, verified) = self.verified(token, now).await?;
+        issuer.admit(verified, now)
+    }
+
+    /// What the token proves, remembered or found out now.
+    async fn verified(
+        &self,
+        token: &str,
+        now: SystemTime,
+    ) -> Result<(&TrustedIssuer, Arc<Verified>), Refusal> {
+        let name = self.cache.name(token);
+        if let Some(entry) = self.cache.get(&name)
+            && let Some(issuer) = self.issuers.get(entry.issuer)
+        {
+            if issuer.keys.is_current(entry.generation)? {
+                self.metrics.token_cache_hits.inc();
+                return Ok((issuer, entry.verified));
+            }
+            self.cache.forget(&name);
         }
-        let key = keys.key(token.key_id(), token.algorithm()).await?;
-        let claims = token.verify(&key)?;
-        Principal::new(claims, issuer, now)
+        self.metrics.token_cache_misses.inc();
+        let unverified = UnverifiedToken::parse(token)?;
+        let (place, issuer) = self.issuer(unverified.issuer())?;
+        let (verified, generation) = issuer.verify(unverified).await?;
+        let verified = Arc::new(verified);
+        let valid_for = verified.times().left(now, issuer.settings.leeway);
+        self.cache.keep(name, (place, generation), &verified, token.len(), valid_for);
+        Ok((issuer, verified))
+    }
+
+    fn issuer(&self, name: Option<&str>) -> Result<(usize, &TrustedIssuer), Refusal> {
+        let mut issuers = self.issuers.iter().enumerate();
+        let named = issuers.find(|(_, issuer)| Some(issuer.settings.issuer.as_str()) == name);
+        named.ok_or(Refusal::UnknownIssuer)
     }
 
     /// The principal that a token with these claims would give, if its signature were good.
@@ -104,18 +161,30 @@ impl Identity {
     /// [`Refusal`], with the precise reason.
     pub fn rehearse(&self, claims: &[u8], now: SystemTime) -> Result<Principal, Refusal> {
         let claims = Claims::parse(claims)?;
-        let (issuer, _) = self
-            .issuers
-            .iter()
-            .find(|(issuer, _)| claims.text("iss") == Some(issuer.issuer.as_str()))
-            .ok_or(Refusal::UnknownIssuer)?;
-        Principal::new(claims, issuer, now)
+        let (_, issuer) = self.issuer(claims.issuer())?;
+        issuer.admit(Arc::new(Verified::new(claims, &issuer.settings)?), now)
     }
 
-    /// For each issuer, whether its keys are there.
-    pub fn keys(&self) -> impl Iterator<Item = KeyStatus<'_>> {
-        self.issuers
-            .iter()
-            .map(|(issuer, keys)| KeyStatus { issuer: &issuer.issuer, age: keys.age() })
+    /// For each issuer, how its keys are.
+    pub fn keys(&self) -> impl Iterator<Item = (&str, KeyStatus)> {
+        self.issuers.iter().map(|issuer| (issuer.settings.issuer.as_str(), issuer.keys.status()))
+    }
+}
+
+impl TrustedIssuer {
+    /// Checks the token, from its header to its last claim.
+    async fn verify(&self, token: UnverifiedToken<'_>) -> Result<(Verified, u64), Refusal> {
+        token.is_understood()?;
+        token.is_of_type(&self.settings.types)?;
+        let algorithm = token.algorithm(&self.settings.keys.algorithms)?;
+        let current = self.keys.key(token.key_id()?, algorithm).await?;
+        let claims = token.verify(&current.key, algorithm)?;
+        Ok((Verified::new(claims, &self.settings)?, current.generation))
+    }
+
+    /// Applies the rules that are looked at anew for every request.
+    fn admit(&self, verified: Arc<Verified>, now: SystemTime) -> Result<Principal, Refusal> {
+        verified.times().allow(now, self.settings.leeway)?;
+        Ok(verified.admitted())
     }
 }

@@ -1,6 +1,8 @@
 //! Why a request has no principal.
 
 /// The precise reason, for the audit trail; the caller is told less (see [`crate::reply`]).
+///
+/// README.md lists each of them by its label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Refusal {
     /// No `Authorization` header, or one of another scheme.
@@ -10,85 +12,138 @@ pub enum Refusal {
     #[error("more than one Authorization header")]
     TwoHeaders,
     /// A token beyond 8 KiB.
-    #[error("token too large")]
+    #[error("token larger than 8 KiB")]
     TooLarge,
-    /// Not a signed JWT in compact form (RFC 7515, section 7.1).
-    #[error("malformed: {0}")]
-    Malformed(&'static str),
-    /// A header parameter that must not be there (`crit`, `b64`).
+    /// Characters that no token has (RFC 6750, section 2.1).
+    #[error("characters that no token has")]
+    Characters,
+    /// Not three parts (RFC 7515, section 7.1). Five parts are a JWE, which is not read here.
+    #[error("not a signed JWT in compact form")]
+    NotCompact,
+    /// A part with padding, of another alphabet, or with bits left over.
+    #[error("not base64url without padding")]
+    NotBase64url,
+    /// The header is not JSON, not an object, or has a member twice.
+    #[error("the header is not a strict JSON object")]
+    Header,
+    /// The claims are not JSON, not an object, or have a member twice.
+    #[error("the claims are not a strict JSON object")]
+    Claims,
+    /// A header parameter that must be understood and is not (`crit`, `b64`).
     #[error("header parameter that is not understood")]
     Critical,
-    /// `typ` says that it is something else than an access token.
-    #[error("not an access token by its typ")]
+    /// `typ` or `cty` says that it is something else than an access token.
+    #[error("not an access token by its typ or cty")]
     Type,
+    /// `kid` is not a text.
+    #[error("kid is not a text")]
+    KeyId,
     /// `iss` is not a configured issuer.
     #[error("unknown issuer")]
     UnknownIssuer,
-    /// An algorithm that the issuer's configuration does not list.
+    /// `alg` is not one that the issuer's configuration lists.
     #[error("algorithm not accepted")]
     Algorithm,
-    /// The issuer has no such key, or several would fit.
+    /// The issuer has no such key for this algorithm.
     #[error("unknown key")]
     UnknownKey,
-    /// The issuer's keys were never to be had.
-    #[error("the issuer's keys can't be had")]
-    KeysUnavailable,
+    /// Several keys of the issuer would fit.
+    #[error("more than one key fits")]
+    AmbiguousKey,
     /// The signature is not by that key.
     #[error("wrong signature")]
     Signature,
-    /// `aud` does not name this gateway.
-    #[error("not meant for this audience")]
-    Audience,
+    /// A time that is not in whole seconds, or absurd.
+    #[error("exp, nbf or iat is no time in whole seconds")]
+    Time,
+    /// There is no `exp`.
+    #[error("no exp")]
+    NoExpiry,
     /// `exp` has passed.
     #[error("expired")]
     Expired,
     /// `nbf` or `iat` is still to come.
     #[error("not yet valid")]
     NotYetValid,
+    /// `exp` is later than the issuer's longest lifetime after `iat`, or there is no `iat`.
+    #[error("valid for longer than its issuer's max_lifetime")]
+    Lifetime,
+    /// `aud` does not name this gateway.
+    #[error("not meant for this audience")]
+    Audience,
+    /// `sub`, `client_id`, `azp` or `jti` is not a text, or is empty.
+    #[error("sub, client_id, azp or jti is no text")]
+    Name,
     /// Neither `sub` nor `client_id` names an actor.
     #[error("names no actor")]
     NoActor,
+    /// The roles are neither a list of texts nor a text.
+    #[error("the roles are neither a list of texts nor a text of words")]
+    Roles,
+    /// A claim that RFC 9068 requires is missing.
+    #[error("lacks a claim that RFC 9068 requires")]
+    Profile,
+    /// A claim that only ID tokens have.
+    #[error("an ID token by its claims")]
+    IdToken,
+    /// The issuer's keys were never to be had.
+    #[error("the issuer's keys can't be had")]
+    KeysUnavailable,
+    /// The issuer's keys were last fetched too long ago.
+    #[error("the issuer's keys are too old")]
+    KeysStale,
+    /// Too many requests wait for the issuer's keys already.
+    #[error("too many requests wait for the issuer's keys")]
+    KeysBusy,
 }
 
-impl Refusal {
-    /// One of each kind.
-    pub const ALL: &[Self] = &[
-        Self::NoToken,
-        Self::TwoHeaders,
-        Self::TooLarge,
-        Self::Malformed("not a strict JWT"),
-        Self::Critical,
-        Self::Type,
-        Self::UnknownIssuer,
-        Self::Algorithm,
-        Self::UnknownKey,
-        Self::KeysUnavailable,
-        Self::Signature,
-        Self::Audience,
-        Self::Expired,
-        Self::NotYetValid,
-        Self::NoActor,
-    ];
+/// Declares the labels and the list of all.
+macro_rules! labels {
+    ($($reason:ident => $label:literal,)*) => {
+        impl Refusal {
+            /// One of each kind.
+            pub const ALL: &[Self] = &[$(Self::$reason,)*];
 
-    /// A short name, one of few, for metrics and for counting.
-    #[must_use]
-    pub const fn label(self) -> &'static str {
-        match self {
-            Self::NoToken => "no_token",
-            Self::TwoHeaders => "two_headers",
-            Self::TooLarge => "too_large",
-            Self::Malformed(_) => "malformed",
-            Self::Critical => "critical",
-            Self::Type => "type",
-            Self::UnknownIssuer => "unknown_issuer",
-            Self::Algorithm => "algorithm",
-            Self::UnknownKey => "unknown_key",
-            Self::KeysUnavailable => "keys_unavailable",
-            Self::Signature => "signature",
-            Self::Audience => "audience",
-            Self::Expired => "expired",
-            Self::NotYetValid => "not_yet_valid",
-            Self::NoActor => "no_actor",
+            /// A short name, one of few, for metrics, logs and counting.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Self::$reason => $label,)*
+                }
+            }
         }
-    }
+    };
+}
+
+labels! {
+    NoToken => "no_token",
+    TwoHeaders => "two_headers",
+    TooLarge => "too_large",
+    Characters => "characters",
+    NotCompact => "not_compact",
+    NotBase64url => "not_base64url",
+    Header => "header",
+    Claims => "claims",
+    Critical => "critical",
+    Type => "type",
+    KeyId => "key_id",
+    UnknownIssuer => "unknown_issuer",
+    Algorithm => "algorithm",
+    UnknownKey => "unknown_key",
+    AmbiguousKey => "ambiguous_key",
+    Signature => "signature",
+    Time => "time",
+    NoExpiry => "no_expiry",
+    Expired => "expired",
+    NotYetValid => "not_yet_valid",
+    Lifetime => "lifetime",
+    Audience => "audience",
+    Name => "name",
+    NoActor => "no_actor",
+    Roles => "roles",
+    Profile => "profile",
+    IdToken => "id_token",
+    KeysUnavailable => "keys_unavailable",
+    KeysStale => "keys_stale",
+    KeysBusy => "keys_busy",
 }

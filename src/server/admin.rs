@@ -98,8 +98,11 @@ fn lacks(gateway: &Gateway) -> Vec<String> {
     let mut lacks: Vec<String> = gateway
         .identity
         .keys()
-        .filter(|keys| keys.age.is_none())
-        .map(|keys| format!("keys: none of issuer {}", keys.issuer))
+        .filter(|(_, keys)| !keys.are_usable)
+        .map(|(issuer, keys)| match keys.age {
+            None => format!("keys: none of issuer {issuer}"),
+            Some(_) => format!("keys: those of issuer {issuer} are too old"),
+        })
         .collect();
     if gateway.credentials.age().is_none() {
         lacks.push("credential: the source has given none".to_owned());
@@ -111,9 +114,9 @@ fn lacks(gateway: &Gateway) -> Vec<String> {
 }
 
 fn observe_ages(gateway: &Gateway) {
-    for keys in gateway.identity.keys() {
+    for (issuer, keys) in gateway.identity.keys() {
         if let Some(age) = keys.age {
-            gateway.metrics.jwks_age.with_label_values(&[keys.issuer]).set(age.as_secs_f64());
+            gateway.metrics.jwks_age.with_label_values(&[issuer]).set(age.as_secs_f64());
         }
     }
     if let Some(age) = gateway.credentials.age() {

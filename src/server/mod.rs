@@ -19,7 +19,7 @@ use crate::client::ClientError;
 use crate::config::Config;
 use crate::credential::Credentials;
 use crate::gateway::Gateway;
-use crate::identity::Identity;
+use crate::identity::{Identity, IdentityError};
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
 
@@ -55,6 +55,9 @@ pub enum StartError {
     /// A client can't be built.
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// Tokens can't be checked.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
     /// The signals that end it can't be heard.
     #[error("signals can't be waited for: {0}")]
     Signal(io::Error),
@@ -75,7 +78,7 @@ impl Server {
 
         let metrics = Arc::new(Metrics::new()?);
         let audit = Audit::open(&config.audit, &metrics)?;
-        let identity = Arc::new(Identity::new(&config.issuers, audit.events(), &metrics)?);
+        let identity = Arc::new(Identity::new(config, &audit.events(), &metrics)?);
         let credentials =
             Arc::new(Credentials::new(&config.credential, audit.events(), Arc::clone(&metrics)));
         let upstream = Upstream::new(&config.upstream, Arc::clone(&metrics))?;

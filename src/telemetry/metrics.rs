@@ -18,6 +18,8 @@ pub struct Metrics {
     pub requests: IntCounterVec,
     pub request_duration: HistogramVec,
     pub upstream_duration: Histogram,
+    pub token_cache_hits: IntCounter,
+    pub token_cache_misses: IntCounter,
     pub jwks_refresh: IntCounterVec,
     pub jwks_age: GaugeVec,
     pub credential_refresh: IntCounterVec,
@@ -70,6 +72,20 @@ impl Metrics {
                 Histogram::with_opts(histogram(
                     "upstream_duration_seconds",
                     "From a request to the CMS to the last byte of its answer.",
+                ))?,
+            )?,
+            token_cache_hits: register(
+                &registry,
+                IntCounter::with_opts(opts(
+                    "token_cache_hits_total",
+                    "Tokens whose signature had been checked before.",
+                ))?,
+            )?,
+            token_cache_misses: register(
+                &registry,
+                IntCounter::with_opts(opts(
+                    "token_cache_misses_total",
+                    "Tokens that had to be verified, good ones and others.",
                 ))?,
             )?,
             jwks_refresh: counters(

@@ -1,0 +1,278 @@
+//! An issuer's keys, kept fresh.
+//!
+//! A known key never waits for a refresh, and stays when one fails, until the keys are older than
+//! `max_stale`. An unknown one causes a refresh, at most one in `cool_down` whoever asks; those who
+//! ask while it runs wait for it, a bounded number of them. Refreshes run in the background, so
+//! that no caller who hangs up ends one.
+
+mod set;
+mod source;
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use arc_swap::{ArcSwapOption, Guard};
+use jsonwebtoken::Algorithm;
+use tokio::sync::{Notify, Semaphore, watch};
+
+pub use self::set::{Key, KeySet, KeySetError};
+
+use self::set::Found;
+use self::source::{Fetched, Source};
+use super::Refusal;
+use crate::audit::{Event, Events};
+use crate::client::ClientError;
+use crate::config;
+use crate::random;
+use crate::telemetry::Metrics;
+
+/// The time before the first try anew after a failure; it doubles up to the cool-down.
+const RETRY: Duration = Duration::from_millis(500);
+/// How many requests may wait for one refresh.
+const WAITING: usize = 256;
+
+/// One issuer's keys.
+#[derive(Debug)]
+pub(super) struct KeyStore {
+    issuer: String,
+    source: Source,
+    settings: config::Freshness,
+    current: ArcSwapOption<Held>,
+    asked: Mutex<Asked>,
+    /// Wakes the one who refreshes.
+    wanted: Notify,
+    /// Tells those who wait that a refresh has ended.
+    ended: watch::Sender<()>,
+    waiting: Semaphore,
+    progress: Mutex<Progress>,
+    events: Events,
+    metrics: Arc<Metrics>,
+}
+
+/// The keys as they were last fetched.
+#[derive(Debug)]
+struct Held {
+    keys: KeySet,
+    /// Another number for every other set of keys.
+    generation: u64,
+    fetched: Instant,
+}
+
+/// A key that verifies, and the generation of the keys that it is of.
+#[derive(Debug)]
+pub(super) struct CurrentKey {
+    pub(super) key: Arc<Key>,
+    pub(super) generation: u64,
+}
+
+/// The refreshes that unknown keys asked for.
+#[derive(Debug)]
+struct Asked {
+    last: Option<Instant>,
+    /// Whether one is to come or running.
+    is_pending: bool,
+}
+
+/// What is told of the refreshes.
+#[derive(Debug, Default, Clone)]
+struct Progress {
+    last: Option<SystemTime>,
+    next: Option<SystemTime>,
+    error: Option<(SystemTime, String)>,
+}
+
+/// An issuer's keys, as operators see them.
+#[derive(Debug)]
+pub struct KeyStatus {
+    /// The keys that are held.
+    pub keys: Vec<Arc<Key>>,
+    /// How long ago they were last fetched; nothing when they never were.
+    pub age: Option<Duration>,
+    /// Whether tokens can be verified with them: they are there and not too old.
+    pub are_usable: bool,
+    /// When they were last fetched.
+    pub last_refresh: Option<SystemTime>,
+    /// When they will be fetched next, if nobody asks before.
+    pub next_refresh: Option<SystemTime>,
+    /// What the last fetch failed for, and when; nothing when it went well.
+    pub last_error: Option<(SystemTime, String)>,
+}
+
+impl KeyStore {
+    pub(super) fn new(
+        issuer: &str,
+        settings: &config::Keys,
+        events: Events,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, ClientError> {
+        Ok(Self {
+            issuer: issuer.to_owned(),
+            source: Source::new(issuer, &settings.source)?,
+            settings: settings.freshness,
+            current: ArcSwapOption::empty(),
+            // The first refresh is to come.
+            asked: Mutex::new(Asked { last: None, is_pending: true }),
+            wanted: Notify::new(),
+            ended: watch::Sender::new(()),
+            waiting: Semaphore::new(WAITING),
+            progress: Mutex::default(),
+            events,
+            metrics,
+        })
+    }
+
+    /// The key of that name for that algorithm; without a name, the only one that fits.
+    pub(super) async fn key(
+        &self,
+        id: Option<&str>,
+        algorithm: Algorithm,
+    ) -> Result<CurrentKey, Refusal> {
+        let refused = match self.find(id, algorithm) {
+            Ok(key) => return Ok(key),
+            Err(refused @ (Refusal::UnknownKey | Refusal::KeysUnavailable)) => refused,
+            Err(refused) => return Err(refused),
+        };
+        let mut ended = self.ended.subscribe();
+        if !self.ask() {
+            return Err(refused);
+        }
+        let Ok(_place) = self.waiting.try_acquire() else { return Err(Refusal::KeysBusy) };
+        loop {
+            // It lives as long as this store.
+            let _ = ended.changed().await;
+            let is_over = !self.asked().is_pending;
+            match self.find(id, algorithm) {
+                Ok(key) => return Ok(key),
+                Err(refused) if is_over => return Err(refused),
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Result<CurrentKey, Refusal> {
+        let current = self.usable()?;
+        let Some(held) = current.as_ref() else { return Err(Refusal::KeysUnavailable) };
+        match held.keys.find(id, algorithm) {
+            Found::One(key) => Ok(CurrentKey { key, generation: held.generation }),
+            Found::None => Err(Refusal::UnknownKey),
+            Found::Several => Err(Refusal::AmbiguousKey),
+        }
+    }
+
+    /// Whether a key of that generation still verifies.
+    pub(super) fn is_current(&self, generation: u64) -> Result<bool, Refusal> {
+        let current = self.usable()?;
+        Ok(current.as_ref().is_some_and(|held| held.generation == generation))
+    }
+
+    fn usable(&self) -> Result<Guard<Option<Arc<Held>>>, Refusal> {
+        let current = self.current.load();
+        match current.as_ref() {
+            Some(held) if held.fetched.elapsed() > self.settings.max_stale => {
+                Err(Refusal::KeysStale)
+            }
+            Some(_) => Ok(current),
+            None => Err(Refusal::KeysUnavailable),
+        }
+    }
+
+    /// Whether a refresh comes or runs that one may wait for; asks for one when it is time.
+    fn ask(&self) -> bool {
+        let mut asked = self.asked();
+        let is_due = asked.last.is_none_or(|at| at.elapsed() >= self.settings.cool_down);
+        if !asked.is_pending && is_due {
+            *asked = Asked { last: Some(Instant::now()), is_pending: true };
+            self.wanted.notify_one();
+        }
+        asked.is_pending
+    }
+
+    /// Refreshes the keys at once and then again and again.
+    pub(super) async fn refresh_for_ever(&self) {
+        let mut retry = RETRY;
+        let mut was_asked = true;
+        loop {
+            let pause = match self.load().await {
+                Ok(fresh_for) => {
+                    retry = RETRY;
+                    let (least, most) = (self.settings.cool_down, self.settings.refresh);
+                    fresh_for.map_or(most, |fresh_for| fresh_for.max(least).min(most))
+                }
+                Err(()) => {
+                    retry = (retry * 2).min(self.settings.cool_down.max(RETRY));
+                    retry
+                }
+            };
+            if was_asked {
+                self.asked().is_pending = false;
+            }
+            self.ended.send_replace(());
+            let pause = random::jittered(pause);
+            self.progress().next = SystemTime::now().checked_add(pause);
+            was_asked = tokio::select! {
+                () = tokio::time::sleep(pause) => false,
+                () = self.wanted.notified() => true,
+            };
+        }
+    }
+
+    /// Loads the keys; what there was stays when that fails.
+    async fn load(&self) -> Result<Option<Duration>, ()> {
+        let fetched = self.source.fetch().await;
+        let result = if fetched.is_ok() { "success" } else { "failure" };
+        self.metrics.jwks_refresh.with_label_values(&[self.issuer.as_str(), result]).inc();
+        match fetched {
+            Ok(Fetched { keys, fresh_for }) => {
+                self.hold(keys);
+                let now = SystemTime::now();
+                let mut progress = self.progress();
+                (progress.last, progress.error) = (Some(now), None);
+                Ok(fresh_for)
+            }
+            Err(error) => {
+                tracing::warn!(issuer = self.issuer, %error, "the issuer's keys can't be refreshed");
+                self.progress().error = Some((SystemTime::now(), error.to_string()));
+                Err(())
+            }
+        }
+    }
+
+    fn hold(&self, keys: KeySet) {
+        let before = self.current.load_full();
+        let is_same = before.as_ref().is_some_and(|before| before.keys.is_same(&keys));
+        let generation = before.as_ref().map_or(0, |before| before.generation);
+        let generation = if is_same { generation } else { generation + 1 };
+        let keys = match &before {
+            Some(before) => keys.after(&before.keys),
+            None => keys,
+        };
+        if !is_same {
+            let ids: Vec<_> =
+                keys.keys().iter().map(|key| key.id().unwrap_or("(no kid)").to_owned()).collect();
+            let detail = format!("{}: {}", self.issuer, ids.join(", "));
+            self.events.record(Event::new("keys_changed").detail(detail));
+        }
+        self.current.store(Some(Arc::new(Held { keys, generation, fetched: Instant::now() })));
+    }
+
+    pub(super) fn status(&self) -> KeyStatus {
+        let current = self.current.load();
+        let Progress { last, next, error } = self.progress().clone();
+        KeyStatus {
+            keys: current.as_ref().map(|held| held.keys.keys().to_vec()).unwrap_or_default(),
+            age: current.as_ref().map(|held| held.fetched.elapsed()),
+            are_usable: self.usable().is_ok(),
+            last_refresh: last,
+            next_refresh: next,
+            last_error: error,
+        }
+    }
+
+    fn asked(&self) -> MutexGuard<'_, Asked> {
+        self.asked.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn progress(&self) -> MutexGuard<'_, Progress> {
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
