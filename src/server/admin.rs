@@ -1,8 +1,9 @@
-//! The admin listener: `/metrics`, `/livez`, `/readyz`, `/version`, `/audit/checkpoint`.
+//! The admin listener: `/metrics`, `/livez`, `/readyz`, `/version`, `/issuers`,
+//! `/audit/checkpoint`.
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONTENT_TYPE};
@@ -12,6 +13,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
@@ -73,12 +75,17 @@ fn answer(gateway: &Gateway, method: &Method, path: &str) -> Response<Full<Bytes
             let json = HeaderValue::from_static("application/json");
             (StatusCode::OK, json, version.as_bytes().to_vec())
         }
+        "/issuers" => {
+            let json = HeaderValue::from_static("application/json");
+            (StatusCode::OK, json, issuers(gateway))
+        }
         "/audit/checkpoint" => match gateway.audit.checkpoint() {
             Some(note) => (StatusCode::OK, text, note.as_bytes().to_vec()),
             None => (StatusCode::NOT_FOUND, text, b"there is no checkpoint yet\n".to_vec()),
         },
         _ => {
-            let known = b"known here: /metrics, /livez, /readyz, /version, /audit/checkpoint\n";
+            let known =
+                b"known here: /metrics, /livez, /readyz, /version, /issuers, /audit/checkpoint\n";
             (StatusCode::NOT_FOUND, text, known.to_vec())
         }
     };
@@ -111,6 +118,39 @@ fn lacks(gateway: &Gateway) -> Vec<String> {
         lacks.push(format!("audit: {reason}"));
     }
     lacks
+}
+
+/// The issuers with their keys, for those who must know whether a new key has arrived.
+fn issuers(gateway: &Gateway) -> Vec<u8> {
+    let time = |time: SystemTime| humantime::format_rfc3339_seconds(time).to_string();
+    let issuers: Vec<Value> = gateway
+        .identity
+        .keys()
+        .map(|(issuer, status)| {
+            let keys = status.keys.iter().map(|key| {
+                json!({
+                    "kid": key.id(),
+                    "algorithms": key.algorithms().collect::<Vec<_>>(),
+                    "thumbprint": key.thumbprint(),
+                    "held_since": time(key.since()),
+                })
+            });
+            let error = status
+                .last_error
+                .map(|(at, message)| json!({"time": time(at), "message": message}));
+            json!({
+                "issuer": issuer,
+                "usable": status.are_usable,
+                "keys": keys.collect::<Vec<_>>(),
+                "last_refresh": status.last_refresh.map(time),
+                "next_refresh": status.next_refresh.map(time),
+                "last_error": error,
+            })
+        })
+        .collect();
+    let mut text = serde_json::to_vec_pretty(&issuers).unwrap_or_default();
+    text.push(b'\n');
+    text
 }
 
 fn observe_ages(gateway: &Gateway) {
