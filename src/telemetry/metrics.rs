@@ -35,6 +35,10 @@ pub struct Metrics {
     pub in_flight: IntGauge,
     pub connections: IntGauge,
     pub token_refusals: IntCounterVec,
+    pub introspection: IntCounterVec,
+    pub introspection_cache_hits: IntCounterVec,
+    pub revocation_entries: IntGauge,
+    pub revocation_load: IntCounterVec,
 }
 
 impl Metrics {
@@ -157,6 +161,25 @@ impl Metrics {
                 "token_refusals_total",
                 "Requests without a principal, by reason.",
                 &["reason"],
+            )?,
+            introspection: counters(
+                "introspection_total",
+                "Questions to an issuer about a token, by result (active, inactive, failure).",
+                &["issuer", "result"],
+            )?,
+            introspection_cache_hits: counters(
+                "introspection_cache_hits_total",
+                "Tokens about which an issuer's last answer still counted.",
+                &["issuer"],
+            )?,
+            revocation_entries: gauge(
+                "revocation_entries",
+                "Entries of the revocation list in force.",
+            )?,
+            revocation_load: counters(
+                "revocation_load_total",
+                "Readings of a changed revocation list, by result.",
+                &["result"],
             )?,
             registry: registry.clone(),
         };
