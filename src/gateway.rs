@@ -21,6 +21,7 @@ pub mod body;
 pub mod head;
 mod rates;
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
@@ -36,7 +37,7 @@ use crate::audit::{Audit, Outcome, Receipt, Recorded};
 use crate::config::{Config, Limits};
 use crate::context::Context;
 use crate::credential::{Credential, Credentials};
-use crate::identity::{Identity, Principal};
+use crate::identity::{Identity, Principal, Unauthenticated, Verified};
 use crate::operation::{self, Change, Operation};
 use crate::policy::{Permitted, Roles};
 use crate::reply::{self, Code, Problem};
@@ -57,9 +58,12 @@ pub struct Gateway {
     slots: Arc<Semaphore>,
 }
 
-/// An authenticated caller's refusal, with the change that it concerns if it came so far.
+/// The refusal of a caller whose token is good, with the change that it concerns if it came so far.
 struct Refused {
     problem: Problem,
+    holder: Arc<Verified>,
+    /// The precise reason, which the caller may not be told.
+    reason: Cow<'static, str>,
     change: Option<Box<dyn Change>>,
 }
 
@@ -124,16 +128,11 @@ impl Gateway {
         let operation = operation::route(request.method(), request.uri().path())?;
         seen.operation = operation.name;
         head::check_target(&request)?;
-        let principal = match self.identity.authenticate(request.headers()).await {
-            Ok(principal) => principal,
-            Err(refusal) => {
-                seen.decision = "deny";
-                self.metrics.token_refusals.with_label_values(&[refusal.label()]).inc();
-                self.audit.count_anonymous(refusal);
-                return Err(Problem::from(&refusal));
-            }
+        seen.decision = "deny";
+        let decided = match self.identity.authenticate(request.headers()).await {
+            Ok(principal) => self.decide(principal, operation, request).await,
+            Err(unauthenticated) => Err(self.refuse(unauthenticated)?),
         };
-        let decided = self.decide(&principal, operation, request).await;
         seen.decision = match &decided {
             Ok(_) => "allow",
             Err(Refused { problem, .. }) if problem.code.is_denial() => "deny",
@@ -143,7 +142,7 @@ impl Gateway {
         let context = context.clone();
         let work = match decided {
             Ok(permitted) => tokio::spawn(self.carry_out(context, permitted, slot)),
-            Err(refused) => tokio::spawn(self.deny(context, principal, operation, refused, slot)),
+            Err(refused) => tokio::spawn(self.deny(context, operation, refused, slot)),
         };
         let done = work.await;
         let (result, receipt) =
@@ -159,38 +158,53 @@ impl Gateway {
         Ok(Slot::new(permit, &self.metrics))
     }
 
+    /// Counts a refusal. What concerns a good token's holder is more: it goes on record.
+    fn refuse(&self, unauthenticated: Unauthenticated) -> Result<Refused, Problem> {
+        let Unauthenticated { refusal, holder } = unauthenticated;
+        self.metrics.token_refusals.with_label_values(&[refusal.label()]).inc();
+        let problem = Problem::from(&refusal);
+        let Some(holder) = holder else {
+            self.audit.count_anonymous(refusal);
+            return Err(problem);
+        };
+        Ok(Refused { problem, holder, reason: refusal.to_string().into(), change: None })
+    }
+
     /// Whether an authenticated caller may do what it asks.
     async fn decide(
         &self,
-        principal: &Principal,
+        principal: Principal,
         operation: &'static Operation,
         request: Request<Incoming>,
     ) -> Result<Permitted, Refused> {
+        let holder = Arc::clone(principal.verified());
+        let refused = |problem: Problem| Refused::new(problem, Arc::clone(&holder), None);
         if let Some(rates) = &self.rates {
-            rates.admit(principal)?;
+            rates.admit(&principal).map_err(refused)?;
         }
-        let body = body::read(request, &self.limits).await.map_err(Problem::from)?;
-        let change = (operation.decode)(&body, self.limits.users).map_err(Problem::from)?;
-        let denied = match self.roles.authorize(principal.clone(), change) {
+        let body = body::read(request, &self.limits).await;
+        let body = body.map_err(|error| refused(error.into()))?;
+        let change = (operation.decode)(&body, self.limits.users);
+        let change = change.map_err(|fault| refused(fault.into()))?;
+        let denied = match self.roles.authorize(principal, change) {
             Ok(permitted) => return Ok(permitted),
             Err(denied) => denied,
         };
-        Err(Refused { problem: Problem::from(&*denied), change: Some(denied.change) })
+        Err(Refused::new(Problem::from(&*denied), holder, Some(denied.change)))
     }
 
-    /// Records that an authenticated caller was refused. Holds its slot to the end.
+    /// Records that the holder of a good token was refused. Holds its slot to the end.
     async fn deny(
         self: Arc<Self>,
         context: Context,
-        principal: Principal,
         operation: &'static Operation,
         refused: Refused,
         _slot: Slot,
     ) -> Result<(Result<Answer, Problem>, Receipt), Problem> {
-        let Refused { problem, change } = refused;
+        let Refused { problem, holder, reason, change } = refused;
         let facts = change.as_deref().map(Change::facts);
-        let (code, reason) = (problem.code.as_str(), &problem.message);
-        let denied = self.audit.denied(&context, &principal, operation, facts, code, reason);
+        let code = problem.code.as_str();
+        let denied = self.audit.denied(&context, &holder, operation, facts, code, &reason);
         let receipt = denied.await?;
         Ok((Err(problem), receipt))
     }
@@ -297,8 +311,9 @@ impl Drop for Slot {
     }
 }
 
-impl From<Problem> for Refused {
-    fn from(problem: Problem) -> Self {
-        Self { problem, change: None }
+impl Refused {
+    fn new(problem: Problem, holder: Arc<Verified>, change: Option<Box<dyn Change>>) -> Self {
+        let reason = problem.message.clone();
+        Self { problem, holder, reason, change }
     }
 }

@@ -31,3 +31,4 @@ pub mod server;
 mod strict_json;
 pub mod telemetry;
 pub mod upstream;
+mod watch;

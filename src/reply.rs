@@ -91,7 +91,10 @@ impl Code {
 
     /// Whether it is the gateway's "you may not".
     pub(crate) const fn is_denial(self) -> bool {
-        matches!(self, Self::NotGranted | Self::NotInCampaign | Self::OverRate)
+        matches!(
+            self,
+            Self::NotGranted | Self::NotInCampaign | Self::OverRate | Self::TokenNotAcceptable
+        )
     }
 
     /// Its HTTP status.
@@ -271,6 +274,9 @@ impl From<&Refusal> for Problem {
                 Self::new(Code::TokenExpired, "the token has expired; get a new one").challenge(
                     "error=\"invalid_token\", error_description=\"the token has expired\"",
                 )
+            }
+            Refusal::RevocationUnknown => {
+                Self::new(Code::KeysUnavailable, "the gateway can't check tokens at the moment")
             }
             Refusal::KeysUnavailable | Refusal::KeysStale | Refusal::KeysBusy => Self::new(
                 Code::KeysUnavailable,

@@ -72,7 +72,7 @@ use self::record::{Decision, Draft, Gateway, Record};
 use self::writer::Entry;
 use crate::config;
 use crate::context::Context;
-use crate::identity::{Principal, Refusal};
+use crate::identity::{Refusal, Verified};
 use crate::operation::Facts;
 use crate::policy::Permitted;
 use crate::telemetry::Metrics;
@@ -254,7 +254,7 @@ impl Audit {
         Receipt { origin: Arc::clone(&self.origin), entry }
     }
 
-    /// Records that an authenticated caller was refused.
+    /// Records that a caller was refused whose token is good.
     ///
     /// # Errors
     ///
@@ -262,15 +262,14 @@ impl Audit {
     pub async fn denied(
         &self,
         context: &Context,
-        principal: &Principal,
+        holder: &Verified,
         operation: &'static crate::operation::Operation,
         facts: Option<Facts<'_>>,
         code: &'static str,
         reason: &str,
     ) -> Result<Receipt, Unavailable> {
-        let mut record =
-            Record::of_change(&self.gateway, Kind::Denied, context, principal, operation)
-                .decision(Decision::deny(code, reason));
+        let mut record = Record::of_change(&self.gateway, Kind::Denied, context, holder, operation)
+            .decision(Decision::deny(code, reason));
         if let Some(facts) = facts {
             record = record.facts(facts);
         }

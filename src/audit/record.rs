@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::context::Context;
 use crate::credential::Credential;
-use crate::identity::Principal;
+use crate::identity::Verified;
 use crate::operation::{Facts, Operation, UserId};
 use crate::policy::Grant;
 
@@ -178,7 +178,7 @@ impl<'a> Record<'a> {
         gateway: &'a Gateway,
         kind: Kind,
         context: &'a Context,
-        principal: &'a Principal,
+        holder: &'a Verified,
         operation: &'static Operation,
     ) -> Self {
         let call = Call {
@@ -186,11 +186,11 @@ impl<'a> Record<'a> {
             trace_id: context.trace.map(|trace| trace.id()),
             operation: Some(operation.name),
             actor: Actor {
-                issuer: Some(principal.issuer()),
-                subject: principal.subject(),
-                client_id: principal.client_id(),
-                roles: Some(principal.roles()),
-                token_id: principal.token_id(),
+                issuer: Some(holder.issuer()),
+                subject: holder.subject(),
+                client_id: holder.client_id(),
+                roles: Some(holder.roles()),
+                token_id: holder.token_id(),
             },
             source: Source {
                 address: Some(context.source.ip()),

@@ -125,7 +125,8 @@ fn by_token(identity: Arc<Identity>, bytes: &[u8]) -> Result<Result<Principal, R
         .map_err(|error| error.to_string())?;
     Ok(runtime.block_on(async {
         tokio::spawn(Arc::clone(&identity).refresh());
-        identity.principal(token, SystemTime::now()).await
+        let principal = identity.principal(token, SystemTime::now()).await;
+        principal.map_err(|unauthenticated| unauthenticated.refusal)
     }))
 }
 

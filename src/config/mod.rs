@@ -8,6 +8,7 @@
 mod document;
 mod fault;
 mod issuers;
+mod revocation;
 mod section;
 mod sections;
 
@@ -27,6 +28,7 @@ pub use self::document::VARIABLE_PREFIX;
 pub use self::fault::{Fault, Faults, Place};
 pub(crate) use self::issuers::may_be_fetched;
 pub use self::issuers::{Freshness, Issuer, KeySource, Keys, TokenType, Trust};
+pub use self::revocation::Revocation;
 use crate::credential::Source;
 use crate::policy::Roles;
 
@@ -41,6 +43,8 @@ pub struct Config {
     pub roles: Roles,
     /// `[token_cache]`
     pub token_cache: TokenCache,
+    /// `[revocation]`, where there is such a list.
+    pub revocation: Option<Revocation>,
     /// `[upstream]`
     pub upstream: Upstream,
     /// `[credential]`

@@ -14,6 +14,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::issuers::issuers;
+use super::revocation::revocation;
 use super::section::{Located, Section};
 use super::{
     Audit, Breaker, Config, Credential, Drain, Durability, Limits, Listen, Policy, Rate, Retention,
@@ -35,6 +36,8 @@ pub(super) fn config(mut root: Section, environment: &BTreeMap<String, String>) 
     let roles = roles(&mut root);
     let issuers = issuers(&mut root, &roles);
     let token_cache = token_cache(root.section("token_cache"));
+    let has_revocation = root.has("revocation");
+    let revocation = has_revocation.then(|| revocation(root.section("revocation")));
     let upstream = upstream(root.section("upstream"));
     let credential = credential(root.section("credential"), environment);
     let audit = audit(root.section("audit"));
@@ -45,6 +48,7 @@ pub(super) fn config(mut root: Section, environment: &BTreeMap<String, String>) 
         issuers,
         roles,
         token_cache,
+        revocation: revocation.flatten(),
         upstream: upstream?,
         credential: credential?,
         audit: audit?,

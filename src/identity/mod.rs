@@ -13,6 +13,7 @@ mod digest;
 mod keys;
 mod principal;
 mod refusal;
+mod revocation;
 mod token;
 
 use std::sync::Arc;
@@ -21,14 +22,15 @@ use std::time::SystemTime;
 use http::HeaderMap;
 
 pub use self::keys::{Key, KeySet, KeySetError, KeyStatus};
-pub use self::principal::Principal;
+pub use self::principal::{Principal, Verified};
 pub use self::refusal::Refusal;
+pub use self::revocation::{InForce, RevocationFault, RevocationList, RevocationState};
 
 use self::bearer::{Presented, Scheme};
 use self::cache::TokenCache;
 use self::claims::Claims;
 use self::keys::KeyStore;
-use self::principal::Verified;
+use self::revocation::Revocations;
 use self::token::UnverifiedToken;
 use crate::audit::Events;
 use crate::client::ClientError;
@@ -39,6 +41,7 @@ use crate::telemetry::Metrics;
 #[derive(Debug)]
 pub struct Identity {
     issuers: Vec<TrustedIssuer>,
+    revocations: Option<Arc<Revocations>>,
     cache: TokenCache,
     metrics: Arc<Metrics>,
 }
@@ -47,6 +50,16 @@ pub struct Identity {
 struct TrustedIssuer {
     settings: Issuer,
     keys: KeyStore,
+}
+
+/// Why a request has no principal.
+#[derive(Debug)]
+pub struct Unauthenticated {
+    /// The precise reason.
+    pub refusal: Refusal,
+    /// What the token proves, where it is good but must not be used, or not like this: whose it is
+    /// belongs on record then.
+    pub holder: Option<Arc<Verified>>,
 }
 
 /// Why tokens can't be checked at all.
@@ -76,16 +89,23 @@ impl Identity {
             let keys = KeyStore::new(&issuer.issuer, &issuer.keys, events.clone(), metrics)?;
             Ok(TrustedIssuer { settings: issuer.clone(), keys })
         });
+        let revocations = config.revocation.as_ref().map(|settings| {
+            Arc::new(Revocations::new(settings, events.clone(), Arc::clone(metrics)))
+        });
         Ok(Self {
+            revocations,
             issuers: issuers.collect::<Result<_, ClientError>>()?,
             cache: TokenCache::new(&config.token_cache).map_err(|_| IdentityError::Randomness)?,
             metrics: Arc::clone(metrics),
         })
     }
 
-    /// Keeps every issuer's keys fresh, for as long as it is polled.
+    /// Keeps every issuer's keys and the revocation list fresh, for as long as it is polled.
     pub async fn refresh(self: Arc<Self>) {
         let mut tasks = tokio::task::JoinSet::new();
+        if let Some(revocations) = &self.revocations {
+            tasks.spawn(Arc::clone(revocations).watch_for_ever());
+        }
         for index in 0..self.issuers.len() {
             let identity = Arc::clone(&self);
             tasks.spawn(async move {
@@ -101,11 +121,11 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// [`Refusal`], with the precise reason.
-    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Refusal> {
+    /// The precise reason.
+    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Unauthenticated> {
         let presented = Presented::of(headers)?;
         if presented.scheme != Scheme::Bearer {
-            return Err(Refusal::NoToken);
+            return Err(Refusal::NoToken.into());
         }
         self.principal(presented.token, SystemTime::now()).await
     }
@@ -114,10 +134,48 @@ impl Identity {
     ///
     /// # Errors
     ///
-    /// [`Refusal`], with the precise reason.
-    pub async fn principal(&self, token: &str, now: SystemTime) -> Result<Principal, Refusal> {
+    /// The precise reason.
+    pub async fn principal(
+        &self,
+        token: &str,
+        now: SystemTime,
+    ) -> Result<Principal, Unauthenticated> {
         let (issuer, verified) = self.verified(token, now).await?;
-        issuer.admit(verified, now)
+        match self.admit(issuer, &verified, now) {
+            Ok(()) => Ok(verified.admitted()),
+            Err(refusal) => {
+                let holder = refusal.concerns_the_holder().then_some(verified);
+                Err(Unauthenticated { refusal, holder })
+            }
+        }
+    }
+
+    /// Applies the rules that are looked at anew for every request.
+    fn admit(
+        &self,
+        issuer: &TrustedIssuer,
+        verified: &Verified,
+        now: SystemTime,
+    ) -> Result<(), Refusal> {
+        verified.times().allow(now, issuer.settings.leeway)?;
+        self.is_in_force(verified)
+    }
+
+    /// Whether the token is not revoked; fails closed.
+    fn is_in_force(&self, verified: &Verified) -> Result<(), Refusal> {
+        let Some(revocations) = &self.revocations else { return Ok(()) };
+        let is_revoked = revocations.is_revoked(
+            verified.issuer(),
+            verified.subject(),
+            verified.client_id(),
+            verified.token_id(),
+            verified.times().issued_at,
+        );
+        match (is_revoked, revocations.state().in_force) {
+            (false, _) => Ok(()),
+            (true, Some(_)) => Err(Refusal::Revoked),
+            (true, None) => Err(Refusal::RevocationUnknown),
+        }
     }
 
     /// What the token proves, remembered or found out now.
@@ -162,7 +220,15 @@ impl Identity {
     pub fn rehearse(&self, claims: &[u8], now: SystemTime) -> Result<Principal, Refusal> {
         let claims = Claims::parse(claims)?;
         let (_, issuer) = self.issuer(claims.issuer())?;
-        issuer.admit(Arc::new(Verified::new(claims, &issuer.settings)?), now)
+        let verified = Verified::new(claims, &issuer.settings)?;
+        self.admit(issuer, &verified, now)?;
+        Ok(Arc::new(verified).admitted())
+    }
+
+    /// Whether the revocation list is in force, where there is one.
+    #[must_use]
+    pub fn revocations(&self) -> Option<RevocationState> {
+        self.revocations.as_ref().map(|revocations| revocations.state())
     }
 
     /// For each issuer, how its keys are.
@@ -181,10 +247,10 @@ impl TrustedIssuer {
         let claims = token.verify(&current.key, algorithm)?;
         Ok((Verified::new(claims, &self.settings)?, current.generation))
     }
+}
 
-    /// Applies the rules that are looked at anew for every request.
-    fn admit(&self, verified: Arc<Verified>, now: SystemTime) -> Result<Principal, Refusal> {
-        verified.times().allow(now, self.settings.leeway)?;
-        Ok(verified.admitted())
+impl From<Refusal> for Unauthenticated {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, holder: None }
     }
 }

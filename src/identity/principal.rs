@@ -1,5 +1,6 @@
 //! The proven identity of a caller.
 
+use std::ops::Deref;
 use std::sync::Arc;
 
 use serde_json::Value;
@@ -9,9 +10,9 @@ use super::claims::{Claims, RULES, Times};
 use crate::config::Issuer;
 
 /// What a token proves at any time: its issuer signed it, and it keeps every rule that does not
-/// depend on when and how it is used. Not yet the right to anything; see [`Principal`].
+/// depend on when and how it is used. No right to anything; see [`Principal`].
 #[derive(Debug)]
-pub(super) struct Verified {
+pub struct Verified {
     issuer: String,
     subject: Option<String>,
     client_id: Option<String>,
@@ -52,42 +53,40 @@ impl Verified {
     pub(super) fn admitted(self: Arc<Self>) -> Principal {
         Principal(self)
     }
-}
 
-impl Principal {
     /// Who signed for it (`iss`).
     #[must_use]
     pub fn issuer(&self) -> &str {
-        &self.0.issuer
+        &self.issuer
     }
 
     /// On whose behalf it acts (`sub`).
     #[must_use]
     pub fn subject(&self) -> Option<&str> {
-        self.0.subject.as_deref()
+        self.subject.as_deref()
     }
 
     /// The app that asks (`client_id`, or `azp`).
     #[must_use]
     pub fn client_id(&self) -> Option<&str> {
-        self.0.client_id.as_deref()
+        self.client_id.as_deref()
     }
 
     /// The token's own name (`jti`).
     #[must_use]
     pub fn token_id(&self) -> Option<&str> {
-        self.0.token_id.as_deref()
+        self.token_id.as_deref()
     }
 
     /// The roles that the token gives, known here or not.
     #[must_use]
     pub fn roles(&self) -> &[String] {
-        &self.0.roles
+        &self.roles
     }
 
     /// The campaigns in a claim: a list of numbers, or a number.
     pub fn campaigns(&self, claim: &str) -> impl Iterator<Item = i32> {
-        let value = self.0.claims.at(claim);
+        let value = self.claims.at(claim);
         let list = match value {
             Some(Value::Array(list)) => list.as_slice(),
             Some(value) => std::slice::from_ref(value),
@@ -100,6 +99,24 @@ impl Principal {
     #[must_use]
     pub fn caller(&self) -> String {
         let name = self.client_id().or(self.subject()).unwrap_or_default();
-        format!("{} {name}", self.issuer())
+        format!("{} {name}", self.issuer)
+    }
+}
+
+// === impl Principal ===
+
+impl Principal {
+    /// What its token proves.
+    #[must_use]
+    pub fn verified(&self) -> &Arc<Verified> {
+        &self.0
+    }
+}
+
+impl Deref for Principal {
+    type Target = Verified;
+
+    fn deref(&self) -> &Verified {
+        &self.0
     }
 }

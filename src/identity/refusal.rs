@@ -86,6 +86,12 @@ pub enum Refusal {
     /// A claim that only ID tokens have.
     #[error("an ID token by its claims")]
     IdToken,
+    /// The revocation list has it.
+    #[error("revoked")]
+    Revoked,
+    /// No revocation list could be loaded, so nobody knows.
+    #[error("no revocation list is in force")]
+    RevocationUnknown,
     /// The issuer's keys were never to be had.
     #[error("the issuer's keys can't be had")]
     KeysUnavailable,
@@ -95,6 +101,14 @@ pub enum Refusal {
     /// Too many requests wait for the issuer's keys already.
     #[error("too many requests wait for the issuer's keys")]
     KeysBusy,
+}
+
+impl Refusal {
+    /// Whether a good token is refused, which its holder may not have or not use like this. An
+    /// expired one is not worth a record: it has no other meaning, and no end of uses.
+    pub(super) fn concerns_the_holder(self) -> bool {
+        matches!(self, Self::Revoked)
+    }
 }
 
 /// Declares the labels and the list of all.
@@ -143,6 +157,8 @@ labels! {
     Roles => "roles",
     Profile => "profile",
     IdToken => "id_token",
+    Revoked => "revoked",
+    RevocationUnknown => "revocation_unknown",
     KeysUnavailable => "keys_unavailable",
     KeysStale => "keys_stale",
     KeysBusy => "keys_busy",

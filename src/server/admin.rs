@@ -111,6 +111,12 @@ fn lacks(gateway: &Gateway) -> Vec<String> {
             Some(_) => format!("keys: those of issuer {issuer} are too old"),
         })
         .collect();
+    if let Some(state) = gateway.identity.revocations()
+        && state.in_force.is_none()
+    {
+        let fault = state.fault.map_or_else(|| "not yet loaded".to_owned(), |it| it.to_string());
+        lacks.push(format!("revocation: no list is in force: {fault}"));
+    }
     if gateway.credentials.age().is_none() {
         lacks.push("credential: the source has given none".to_owned());
     }

@@ -8,6 +8,8 @@
 mod set;
 mod source;
 
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -18,13 +20,14 @@ use tokio::sync::{Notify, Semaphore, watch};
 pub use self::set::{Key, KeySet, KeySetError};
 
 use self::set::Found;
-use self::source::{Fetched, Source};
+use self::source::{FetchError, Fetched, Remote, Source};
 use super::Refusal;
 use crate::audit::{Event, Events};
 use crate::client::ClientError;
 use crate::config;
 use crate::random;
 use crate::telemetry::Metrics;
+use crate::watch::Watched;
 
 /// The time before the first try anew after a failure; it doubles up to the cool-down.
 const RETRY: Duration = Duration::from_millis(500);
@@ -38,6 +41,8 @@ pub(super) struct KeyStore {
     source: Source,
     settings: config::Freshness,
     current: ArcSwapOption<Held>,
+    /// Whether they are what a watched file says.
+    is_watched: AtomicBool,
     asked: Mutex<Asked>,
     /// Wakes the one who refreshes.
     wanted: Notify,
@@ -50,9 +55,9 @@ pub(super) struct KeyStore {
 }
 
 /// The keys as they were last fetched.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Held {
-    keys: KeySet,
+    keys: Arc<KeySet>,
     /// Another number for every other set of keys.
     generation: u64,
     fetched: Instant,
@@ -72,6 +77,10 @@ struct Asked {
     /// Whether one is to come or running.
     is_pending: bool,
 }
+
+/// A fetch went wrong; why is in the log and in the status.
+#[derive(Debug)]
+struct Failed;
 
 /// What is told of the refreshes.
 #[derive(Debug, Default, Clone)]
@@ -110,6 +119,7 @@ impl KeyStore {
             source: Source::new(issuer, &settings.source)?,
             settings: settings.freshness,
             current: ArcSwapOption::empty(),
+            is_watched: AtomicBool::new(false),
             // The first refresh is to come.
             asked: Mutex::new(Asked { last: None, is_pending: true }),
             wanted: Notify::new(),
@@ -168,11 +178,17 @@ impl KeyStore {
     fn usable(&self) -> Result<Guard<Option<Arc<Held>>>, Refusal> {
         let current = self.current.load();
         match current.as_ref() {
-            Some(held) if held.fetched.elapsed() > self.settings.max_stale => {
-                Err(Refusal::KeysStale)
-            }
+            Some(held) if self.age_of(held) > self.settings.max_stale => Err(Refusal::KeysStale),
             Some(_) => Ok(current),
             None => Err(Refusal::KeysUnavailable),
+        }
+    }
+
+    fn age_of(&self, held: &Held) -> Duration {
+        if self.is_watched.load(Ordering::Relaxed) {
+            Duration::ZERO
+        } else {
+            held.fetched.elapsed()
         }
     }
 
@@ -180,25 +196,44 @@ impl KeyStore {
     fn ask(&self) -> bool {
         let mut asked = self.asked();
         let is_due = asked.last.is_none_or(|at| at.elapsed() >= self.settings.cool_down);
-        if !asked.is_pending && is_due {
+        let is_remote = matches!(self.source, Source::Remote(_));
+        if !asked.is_pending && is_due && is_remote {
             *asked = Asked { last: Some(Instant::now()), is_pending: true };
             self.wanted.notify_one();
         }
         asked.is_pending
     }
 
-    /// Refreshes the keys at once and then again and again.
+    /// Loads the keys at once and then again and again.
     pub(super) async fn refresh_for_ever(&self) {
+        match &self.source {
+            Source::File(path) => self.watch(path).await,
+            Source::Remote(remote) => self.fetch(remote).await,
+        }
+    }
+
+    async fn watch(&self, path: &Path) {
+        let mut file = Watched::new(path.to_owned(), source::LARGEST);
+        loop {
+            let loaded = self.take(source::read(path, file.next().await));
+            // What the file said is what it says, until it is seen to say something else.
+            self.is_watched.store(loaded.is_ok(), Ordering::Relaxed);
+            self.asked().is_pending = false;
+            self.ended.send_replace(());
+        }
+    }
+
+    async fn fetch(&self, remote: &Remote) {
         let mut retry = RETRY;
         let mut was_asked = true;
         loop {
-            let pause = match self.load().await {
+            let pause = match self.take(remote.fetch().await) {
                 Ok(fresh_for) => {
                     retry = RETRY;
                     let (least, most) = (self.settings.cool_down, self.settings.refresh);
                     fresh_for.map_or(most, |fresh_for| fresh_for.max(least).min(most))
                 }
-                Err(()) => {
+                Err(_) => {
                     retry = (retry * 2).min(self.settings.cool_down.max(RETRY));
                     retry
                 }
@@ -216,9 +251,9 @@ impl KeyStore {
         }
     }
 
-    /// Loads the keys; what there was stays when that fails.
-    async fn load(&self) -> Result<Option<Duration>, ()> {
-        let fetched = self.source.fetch().await;
+    /// Takes what was fetched, and says for how long it is fresh; what there was stays when the
+    /// fetch has failed.
+    fn take(&self, fetched: Result<Fetched, FetchError>) -> Result<Option<Duration>, Failed> {
         let result = if fetched.is_ok() { "success" } else { "failure" };
         self.metrics.jwks_refresh.with_label_values(&[self.issuer.as_str(), result]).inc();
         match fetched {
@@ -232,9 +267,19 @@ impl KeyStore {
             Err(error) => {
                 tracing::warn!(issuer = self.issuer, %error, "the issuer's keys can't be refreshed");
                 self.progress().error = Some((SystemTime::now(), error.to_string()));
-                Err(())
+                if self.is_watched.load(Ordering::Relaxed) {
+                    self.age_from_now_on();
+                }
+                Err(Failed)
             }
         }
+    }
+
+    /// Keys of a file do not age while it stays as it is; now it does not.
+    fn age_from_now_on(&self) {
+        self.current.rcu(|held| {
+            held.as_ref().map(|held| Arc::new(Held { fetched: Instant::now(), ..(**held).clone() }))
+        });
     }
 
     fn hold(&self, keys: KeySet) {
@@ -252,6 +297,7 @@ impl KeyStore {
             let detail = format!("{}: {}", self.issuer, ids.join(", "));
             self.events.record(Event::new("keys_changed").detail(detail));
         }
+        let keys = Arc::new(keys);
         self.current.store(Some(Arc::new(Held { keys, generation, fetched: Instant::now() })));
     }
 
@@ -260,7 +306,7 @@ impl KeyStore {
         let Progress { last, next, error } = self.progress().clone();
         KeyStatus {
             keys: current.as_ref().map(|held| held.keys.keys().to_vec()).unwrap_or_default(),
-            age: current.as_ref().map(|held| held.fetched.elapsed()),
+            age: current.as_ref().map(|held| self.age_of(held)),
             are_usable: self.usable().is_ok(),
             last_refresh: last,
             next_refresh: next,

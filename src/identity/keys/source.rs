@@ -1,12 +1,11 @@
 //! Where a key set comes from: a file, a URL, or what the issuer's metadata names.
 
-use std::fs::File;
-use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use http::header::{ACCEPT, AGE, CACHE_CONTROL, EXPIRES};
+use http::uri::Scheme;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::Empty;
 use serde_json::Value;
@@ -15,18 +14,33 @@ use super::set::{KeySet, KeySetError};
 use crate::client::{Client, ClientError, Exchanged};
 use crate::config;
 use crate::strict_json;
+use crate::watch::{Sight, Unreadable};
 
 /// How long a fetch may take, from the connection to the last byte.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The most bytes of a key set or of an issuer's metadata.
-const LARGEST: usize = 512 << 10;
+pub(super) const LARGEST: usize = 512 << 10;
 
-/// Where the keys come from, with the client that fetches them.
+/// Where the keys come from.
 #[derive(Debug)]
 pub(super) enum Source {
+    /// A file, which is watched.
     File(PathBuf),
-    Url { url: Uri, client: Fetcher },
-    Discovery { issuer: String, addresses: Vec<Uri>, allow_plaintext: bool, client: Fetcher },
+    /// A server, which is asked.
+    Remote(Remote),
+}
+
+/// A server that has the keys, with the client that asks it.
+#[derive(Debug)]
+pub(super) struct Remote {
+    at: Location,
+    client: Client<Empty<Bytes>>,
+}
+
+#[derive(Debug)]
+enum Location {
+    KeySet(Uri),
+    Metadata { issuer: String, addresses: Vec<Uri>, allow_plaintext: bool },
 }
 
 /// What a fetch gave.
@@ -40,8 +54,8 @@ pub(super) struct Fetched {
 /// Why there is no key set.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum FetchError {
-    #[error("{path} can't be read: {error}")]
-    File { path: PathBuf, error: io::Error },
+    #[error("{path} {error}")]
+    File { path: PathBuf, error: Unreadable },
     #[error("{url}: {reason}")]
     Exchange { url: Uri, reason: String },
     #[error("{from} {error}")]
@@ -52,78 +66,47 @@ pub(super) enum FetchError {
     Metadata { url: Uri, reason: &'static str },
 }
 
-/// Fetches documents, bounded in time and size; follows no redirect.
-#[derive(Debug)]
-pub(super) struct Fetcher(Box<Client<Empty<Bytes>>>);
-
 impl Source {
     pub(super) fn new(issuer: &str, source: &config::KeySource) -> Result<Self, ClientError> {
-        let fetcher = |url: &Uri, ca: &config::Trust| {
-            Ok(Fetcher(Box::new(Client::new(url.scheme(), ca.clone(), TIMEOUT)?)))
-        };
-        Ok(match source {
-            config::KeySource::File(path) => Self::File(path.clone()),
+        let (at, ca, scheme) = match source {
+            config::KeySource::File(path) => return Ok(Self::File(path.clone())),
             config::KeySource::Url { url, ca } => {
-                Self::Url { url: url.clone(), client: fetcher(url, ca)? }
+                (Location::KeySet(url.clone()), ca, url.scheme().cloned())
             }
             config::KeySource::Discovery { addresses, ca, allow_plaintext } => {
-                // All of them have the issuer's scheme.
-                let first = addresses.first().cloned().unwrap_or_default();
-                Self::Discovery {
-                    issuer: issuer.to_owned(),
-                    addresses: addresses.clone(),
-                    allow_plaintext: *allow_plaintext,
-                    client: fetcher(&first, ca)?,
-                }
+                let (issuer, addresses) = (issuer.to_owned(), addresses.clone());
+                let allow_plaintext = *allow_plaintext;
+                // Also where the metadata is in plain text: the keys need not be.
+                let scheme = Some(Scheme::HTTPS);
+                (Location::Metadata { issuer, addresses, allow_plaintext }, ca, scheme)
             }
-        })
-    }
-
-    /// The file, where it is one.
-    pub(super) fn file(&self) -> Option<&Path> {
-        match self {
-            Self::File(path) => Some(path),
-            _ => None,
-        }
-    }
-
-    pub(super) async fn fetch(&self) -> Result<Fetched, FetchError> {
-        match self {
-            Self::File(path) => {
-                let bytes = read(path.clone()).await?;
-                let keys = parse(&path.display().to_string(), &bytes)?;
-                Ok(Fetched { keys, fresh_for: None })
-            }
-            Self::Url { url, client } => client.keys(url).await,
-            Self::Discovery { issuer, addresses, allow_plaintext, client } => {
-                let url = client.discover(issuer, addresses, *allow_plaintext).await?;
-                client.keys(&url).await
-            }
-        }
+        };
+        let client = Client::new(scheme.as_ref(), ca.clone(), TIMEOUT)?;
+        Ok(Self::Remote(Remote { at, client }))
     }
 }
 
-async fn read(path: PathBuf) -> Result<Vec<u8>, FetchError> {
-    let of = path.clone();
-    let read = move || {
-        let mut bytes = Vec::new();
-        File::open(of)?.take(LARGEST as u64 + 1).read_to_end(&mut bytes)?;
-        Ok::<_, io::Error>(bytes)
-    };
-    let joined = tokio::task::spawn_blocking(read).await;
-    let failed = |error| FetchError::File { path: path.clone(), error };
-    let bytes = joined.map_err(io::Error::other).map_err(failed)?.map_err(failed)?;
-    if bytes.len() > LARGEST {
-        return Err(failed(io::Error::other(format!("it is larger than {LARGEST} bytes"))));
-    }
-    Ok(bytes)
+/// Reads what a file says.
+pub(super) fn read(path: &Path, seen: Sight) -> Result<Fetched, FetchError> {
+    let bytes = seen.map_err(|error| FetchError::File { path: path.to_owned(), error })?;
+    Ok(Fetched { keys: parse(&path.display().to_string(), &bytes)?, fresh_for: None })
 }
 
 fn parse(from: &str, bytes: &[u8]) -> Result<KeySet, FetchError> {
     KeySet::parse(bytes).map_err(|error| FetchError::KeySet { from: from.to_owned(), error })
 }
 
-impl Fetcher {
+impl Remote {
+    pub(super) async fn fetch(&self) -> Result<Fetched, FetchError> {
+        match &self.at {
+            Location::KeySet(url) => self.keys(url).await,
+            Location::Metadata { issuer, addresses, allow_plaintext } => {
+                let url = self.discover(issuer, addresses, *allow_plaintext).await?;
+                self.keys(&url).await
+            }
+        }
+    }
+
     async fn keys(&self, url: &Uri) -> Result<Fetched, FetchError> {
         let answer = self.document(url).await?;
         let keys = parse(&url.to_string(), &answer.body)?;
@@ -157,7 +140,7 @@ impl Fetcher {
         *request.uri_mut() = url.clone();
         let json = HeaderValue::from_static("application/json, application/jwk-set+json");
         request.headers_mut().insert(ACCEPT, json);
-        let answer = self.0.exchange(request, TIMEOUT, LARGEST).await;
+        let answer = self.client.exchange(request, TIMEOUT, LARGEST).await;
         let answer = answer.map_err(|error| failed(error.to_string()))?;
         if answer.status == StatusCode::OK {
             Ok(answer)
