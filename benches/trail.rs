@@ -137,7 +137,7 @@ async fn work(audit: Option<Arc<Audit>>, principal: Principal, start: Instant) -
     let source: SocketAddr = "127.0.0.1:40000".parse().unwrap();
     let mut requests = 0;
     while start.elapsed() < Duration::from_secs(SECONDS) {
-        let context = Context::of(&http::HeaderMap::new(), source);
+        let context = Context::of(&http::HeaderMap::new(), source.into());
         let change = (operation::ALL[0].decode)(BODY, 1000).unwrap();
         let permitted = roles.authorize(principal.clone(), change).unwrap();
         requests += 1;

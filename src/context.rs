@@ -26,6 +26,18 @@ pub struct Context {
     pub trace: Option<TraceContext>,
     /// Where the connection comes from.
     pub source: SocketAddr,
+    /// The certificate of the connection's client (see [`Peer::certificate`]).
+    pub certificate: Option<[u8; 32]>,
+}
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Where it is.
+    pub address: SocketAddr,
+    /// SHA-256 of the certificate, in DER, that it showed in the TLS handshake, and whose key it
+    /// proved to have (RFC 8705, section 3.1).
+    pub certificate: Option<[u8; 32]>,
 }
 
 /// A W3C Trace Context, version 00, without its parent: the CMS's parent is made here.
@@ -38,7 +50,7 @@ pub struct TraceContext {
 impl Context {
     /// Reads the headers; what is malformed in them is not there.
     #[must_use]
-    pub fn of(headers: &HeaderMap, source: SocketAddr) -> Self {
+    pub fn of(headers: &HeaderMap, peer: Peer) -> Self {
         let single = |name: &HeaderName| {
             let mut values = headers.get_all(name).iter();
             let first = values.next().and_then(|value| value.to_str().ok());
@@ -49,8 +61,16 @@ impl Context {
             request_id: Uuid::now_v7(),
             claimed_request_id: claimed.map(str::to_owned),
             trace: single(&TRACEPARENT).and_then(TraceContext::parse),
-            source,
+            source: peer.address,
+            certificate: peer.certificate,
         }
+    }
+}
+
+impl From<SocketAddr> for Peer {
+    /// Without a certificate.
+    fn from(address: SocketAddr) -> Self {
+        Self { address, certificate: None }
     }
 }
 

@@ -22,7 +22,6 @@ pub mod head;
 mod rates;
 
 use std::borrow::Cow;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -35,7 +34,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use self::rates::Rates;
 use crate::audit::{Audit, Outcome, Receipt, Recorded};
 use crate::config::{Config, Limits};
-use crate::context::Context;
+use crate::context::{Context, Peer};
 use crate::credential::{Credential, Credentials};
 use crate::identity::{Identity, Principal, Unauthenticated, Verified};
 use crate::operation::{self, Change, Operation};
@@ -95,10 +94,10 @@ impl Gateway {
     pub async fn answer(
         self: Arc<Self>,
         request: Request<Incoming>,
-        source: SocketAddr,
+        peer: Peer,
     ) -> Response<Full<Bytes>> {
         let started = Instant::now();
-        let context = Context::of(request.headers(), source);
+        let context = Context::of(request.headers(), peer);
         let mut seen = Seen { operation: "none", decision: "none", receipt: None };
         let mut response = match self.clone().journey(&context, request, &mut seen).await {
             Ok(answer) => reply::json(answer.status, answer.body, context.request_id),

@@ -8,6 +8,8 @@
 mod document;
 mod fault;
 mod issuers;
+mod listen;
+mod origin;
 mod revocation;
 mod section;
 mod sections;
@@ -28,6 +30,7 @@ pub use self::document::VARIABLE_PREFIX;
 pub use self::fault::{Fault, Faults, Place};
 pub(crate) use self::issuers::may_be_fetched;
 pub use self::issuers::{Freshness, Issuer, KeySource, Keys, TokenType, Trust};
+pub use self::origin::Origin;
 pub use self::revocation::Revocation;
 use crate::credential::Source;
 use crate::policy::Roles;
@@ -66,6 +69,10 @@ pub struct Listen {
     pub admin: SocketAddr,
     /// Certificate and key of the API listener, ready for use; plain text without.
     pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// By which scheme and authority clients know the API; DPoP proofs name it.
+    pub public_url: Option<Origin>,
+    /// Whether clients of the API are asked for a certificate in the TLS handshake.
+    pub asks_for_certificates: bool,
 }
 
 /// What is remembered of tokens that were verified.

@@ -1,7 +1,6 @@
 //! Each section of the configuration: its keys, their defaults and what they must hold.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -10,15 +9,15 @@ use std::time::Duration;
 use http::Uri;
 use http::uri::Scheme;
 use rustls::RootCertStore;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 
 use super::issuers::issuers;
 use super::revocation::revocation;
 use super::section::{Located, Section};
 use super::{
-    Audit, Breaker, Config, Credential, Drain, Durability, Limits, Listen, Policy, Rate, Retention,
-    TokenCache, Upstream,
+    Audit, Breaker, Config, Credential, Drain, Durability, Limits, Policy, Rate, Retention,
+    TokenCache, Upstream, listen,
 };
 use crate::audit::note::Signer;
 use crate::credential::Source;
@@ -32,7 +31,7 @@ pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// The whole of it, or nothing where a part that has no default is missing or at fault.
 pub(super) fn config(mut root: Section, environment: &BTreeMap<String, String>) -> Option<Config> {
-    let listen = listen(root.section("listen"));
+    let listen = listen::listen(root.section("listen"));
     let roles = roles(&mut root);
     let issuers = issuers(&mut root, &roles);
     let token_cache = token_cache(root.section("token_cache"));
@@ -66,52 +65,6 @@ pub(super) fn policy(mut root: Section) -> Option<Policy> {
     Some(Policy { roles, issuers: issuers.collect(), users })
 }
 
-fn listen(mut section: Section) -> Option<Listen> {
-    let expected = "an address and a port, as \"127.0.0.1:8080\"";
-    let api = section.parsed::<SocketAddr>("api", expected);
-    let api = section.require("api", api, "\"127.0.0.1:8080\"");
-    let admin = section.parsed::<SocketAddr>("admin", expected);
-    let admin = section.require("admin", admin, "\"127.0.0.1:9464\"");
-    let allow_plaintext = section.boolean("allow_plaintext", false);
-    let has_tls = section.has("tls");
-    let tls = has_tls.then(|| server_tls(section.section("tls"))).flatten();
-    let api = api?;
-    if !has_tls && !api.value.ip().is_loopback() && !allow_plaintext {
-        section.fault_of(
-            &api,
-            format_args!(
-                "{} is not loopback, and tokens would cross the network in plain text; set \
-                 listen.tls, or allow_plaintext = true where something before it does TLS",
-                api.value
-            ),
-        );
-    }
-    let admin = admin?;
-    if api.value == admin.value && api.value.port() != 0 {
-        section.fault_of(&admin, "is the address of listen.api; each needs its own");
-    }
-    Some(Listen { api: api.value, admin: admin.value, tls })
-}
-
-fn server_tls(mut section: Section) -> Option<Arc<rustls::ServerConfig>> {
-    let certificate = section.path("certificate");
-    let certificate = section.require("certificate", certificate, "\"tls.crt\"");
-    let key = section.path("key");
-    let key = section.require("key", key, "\"tls.key\"");
-    let (certificate, key) = (certificate?, key?);
-    let chain = certificates(&section, &certificate);
-    let private = PrivateKeyDer::from_pem_file(&key.value)
-        .map_err(|error| unreadable(&section, &key, "a private key in PEM", &error))
-        .ok();
-    let built = rustls::ServerConfig::builder()
-        .with_no_client_auth()
-        .with_single_cert(chain?, private?)
-        .map_err(|error| section.fault_of(&certificate, format_args!("can't be used: {error}")));
-    let mut tls = built.ok()?;
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Some(Arc::new(tls))
-}
-
 pub(super) fn certificates(
     section: &Section,
     file: &Located<PathBuf>,
@@ -142,14 +95,19 @@ pub(super) fn unreadable(
 #[expect(clippy::option_option, reason = "the outer one says that a fault was noted")]
 pub(super) fn trusted(section: &mut Section) -> Option<Option<Arc<RootCertStore>>> {
     let Some(file) = section.path("ca") else { return Some(None) };
+    Some(Some(roots(section, &file)?))
+}
+
+/// The certificates of a file, as those of whom to trust.
+pub(super) fn roots(section: &Section, file: &Located<PathBuf>) -> Option<Arc<RootCertStore>> {
     let mut roots = RootCertStore::empty();
-    for certificate in certificates(section, &file)? {
+    for certificate in certificates(section, file)? {
         if let Err(error) = roots.add(certificate) {
-            section.fault_of(&file, format_args!("holds a certificate of no use: {error}"));
+            section.fault_of(file, format_args!("holds a certificate of no use: {error}"));
             return None;
         }
     }
-    Some(Some(Arc::new(roots)))
+    Some(Arc::new(roots))
 }
 
 /// Scheme and authority of a URL that may be used.

@@ -2,12 +2,13 @@
 
 use std::convert::Infallible;
 use std::io::{self, Write};
-use std::net::{Shutdown, SocketAddr};
+use std::net::Shutdown;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -21,6 +22,7 @@ use uuid::Uuid;
 use super::bare::Shaped;
 use super::listener::accept;
 use crate::config::Limits;
+use crate::context::Peer;
 use crate::gateway::Gateway;
 use crate::reply::{Code, Problem};
 use crate::telemetry::Metrics;
@@ -41,7 +43,7 @@ pub(super) async fn serve(
     let builder = builder(gateway.limits());
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(gateway.limits().connections));
-    while let Some((stream, source)) = accept(&listener, &mut stop).await {
+    while let Some((stream, address)) = accept(&listener, &mut stop).await {
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
             if acceptor.is_none() {
                 tokio::spawn(refuse(stream));
@@ -49,7 +51,7 @@ pub(super) async fn serve(
             continue;
         };
         let connection = Connection {
-            source,
+            peer: Peer::from(address),
             gateway: Arc::clone(&gateway),
             builder: builder.clone(),
             watcher: graceful.watcher(),
@@ -91,7 +93,7 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
 }
 
 struct Connection {
-    source: SocketAddr,
+    peer: Peer,
     gateway: Arc<Gateway>,
     builder: auto::Builder<TokioExecutor>,
     watcher: Watcher,
@@ -99,14 +101,15 @@ struct Connection {
 }
 
 impl Connection {
-    async fn serve_tls(self, stream: TcpStream, acceptor: TlsAcceptor) {
+    async fn serve_tls(mut self, stream: TcpStream, acceptor: TlsAcceptor) {
         let within = self.gateway.limits().head_timeout;
         match tokio::time::timeout(within, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {
+                self.peer.certificate = certificate(stream.get_ref().1);
                 self.serve(stream).await;
             }
-            Ok(Err(error)) => tracing::debug!(source = %self.source, %error, "TLS handshake"),
-            Err(_) => tracing::debug!(source = %self.source, "TLS handshake took too long"),
+            Ok(Err(error)) => tracing::debug!(source = %self.peer.address, %error, "TLS handshake"),
+            Err(_) => tracing::debug!(source = %self.peer.address, "TLS handshake took too long"),
         }
     }
 
@@ -122,13 +125,13 @@ impl Connection {
     }
 
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Ended {
-        let Self { source, gateway, builder, watcher, _place } = self;
+        let Self { peer, gateway, builder, watcher, _place } = self;
         let head_timeout = gateway.limits().head_timeout;
         let has_begun = Arc::new(AtomicBool::new(false));
         let begun = Arc::clone(&has_begun);
         let service = service_fn(move |request| {
             begun.store(true, Ordering::Relaxed);
-            let answer = Arc::clone(&gateway).answer(request, source);
+            let answer = Arc::clone(&gateway).answer(request, peer);
             async move { Ok::<_, Infallible>(answer.await) }
         });
         let stream = TokioIo::new(Shaped::new(stream));
@@ -139,14 +142,14 @@ impl Connection {
             Ok(ended) => ended,
             Err(_) if has_begun.load(Ordering::Relaxed) => connection.await,
             Err(_) => {
-                tracing::debug!(%source, "no request came in time");
+                tracing::debug!(source = %peer.address, "no request came in time");
                 return Ended::WithoutRequest;
             }
         };
         match ended {
             Ok(()) => Ended::Otherwise,
             Err(error) => {
-                tracing::debug!(%source, %error, "connection");
+                tracing::debug!(source = %peer.address, %error, "connection");
                 // hyper's own deadline for the head may come first.
                 let is_slow =
                     error.downcast_ref().is_some_and(|error: &hyper::Error| error.is_timeout());
@@ -155,6 +158,12 @@ impl Connection {
             }
         }
     }
+}
+
+/// SHA-256 of the client's own certificate, which stands before those of its issuers.
+fn certificate(session: &rustls::ServerConnection) -> Option<[u8; 32]> {
+    let own = session.peer_certificates()?.first()?;
+    digest(&SHA256, own).as_ref().try_into().ok()
 }
 
 /// How a connection ended.
