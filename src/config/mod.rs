@@ -13,6 +13,7 @@ mod origin;
 mod revocation;
 mod section;
 mod sections;
+mod sender;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -32,6 +33,7 @@ pub(crate) use self::issuers::may_be_fetched;
 pub use self::issuers::{Freshness, Issuer, KeySource, Keys, TokenType, Trust};
 pub use self::origin::Origin;
 pub use self::revocation::Revocation;
+pub use self::sender::Dpop;
 use crate::credential::Source;
 use crate::policy::Roles;
 

@@ -52,10 +52,14 @@ impl Section {
     }
 
     pub(super) fn path_of(&self, key: &str) -> String {
-        if self.path.is_empty() { key.to_owned() } else { format!("{}.{key}", self.path) }
+        match (self.path.as_str(), key) {
+            ("", key) => key.to_owned(),
+            (path, "") => path.to_owned(),
+            (path, key) => format!("{path}.{key}"),
+        }
     }
 
-    /// Notes a fault of this table as a whole.
+    /// Notes a fault of what is missing in this table; without a key, of the table as a whole.
     pub(super) fn fault(&self, key: &str, message: impl Display) {
         self.fault_at(&self.place, &self.path_of(key), message);
     }
