@@ -27,7 +27,6 @@ pub struct Dpop {
 }
 
 /// Reads it; nothing where a part is at fault, which is noted.
-#[cfg_attr(not(test), expect(dead_code, reason = "issuers do not read it yet"))]
 pub(super) fn dpop(mut section: Section, listen: Option<&Listen>) -> Option<Dpop> {
     let lifetime = section.duration("lifetime", 60 * SECOND, 5 * SECOND..=300 * SECOND);
     let nonce_key = nonce_key(&mut section);

@@ -9,7 +9,9 @@ pub mod algorithm;
 mod bearer;
 mod cache;
 mod claims;
+mod binding;
 mod digest;
+mod dpop;
 mod keys;
 mod principal;
 mod refusal;
@@ -23,6 +25,8 @@ use http::HeaderMap;
 
 pub use self::keys::{Key, KeySet, KeySetError, KeyStatus};
 pub use self::principal::{Principal, Verified};
+pub use self::binding::{BindingFault, SenderFault};
+pub use self::dpop::ProofFault;
 pub use self::refusal::Refusal;
 pub use self::revocation::{InForce, RevocationFault, RevocationList, RevocationState};
 
