@@ -36,7 +36,7 @@ use crate::audit::{Audit, Outcome, Receipt, Recorded};
 use crate::config::{Config, Limits};
 use crate::context::{Context, Peer};
 use crate::credential::{Credential, Credentials};
-use crate::identity::{Identity, Principal, Unauthenticated, Verified};
+use crate::identity::{Call, Identity, Principal, Unauthenticated, Verified};
 use crate::operation::{self, Change, Operation};
 use crate::policy::{Permitted, Roles};
 use crate::reply::{self, Code, Problem};
@@ -98,13 +98,13 @@ impl Gateway {
     ) -> Response<Full<Bytes>> {
         let started = Instant::now();
         let context = Context::of(request.headers(), peer);
-        let mut seen = Seen { operation: "none", decision: "none", receipt: None };
+        let mut seen = Seen { operation: "none", decision: "none", receipt: None, nonce: None };
         let mut response = match self.clone().journey(&context, request, &mut seen).await {
             Ok(answer) => reply::json(answer.status, answer.body, context.request_id),
             Err(problem) => problem.response(context.request_id),
         };
-        let Seen { operation, decision, receipt } = seen;
-        reply::attach(&mut response, receipt.as_ref());
+        let Seen { operation, decision, receipt, nonce } = seen;
+        reply::attach(&mut response, receipt.as_ref(), nonce.as_deref());
         let status = response.status();
         self.metrics.requests.with_label_values(&[operation, decision, status.as_str()]).inc();
         let elapsed = started.elapsed();
@@ -128,10 +128,14 @@ impl Gateway {
         seen.operation = operation.name;
         head::check_target(&request)?;
         seen.decision = "deny";
-        let decided = match self.identity.authenticate(request.headers()).await {
-            Ok(principal) => self.decide(principal, operation, request).await,
-            Err(unauthenticated) => Err(self.refuse(unauthenticated)?),
-        };
+        let decided =
+            match self.identity.authenticate(Call::of(&request, context.certificate)).await {
+                Ok(principal) => {
+                    seen.nonce = self.identity.nonce(&principal);
+                    self.decide(principal, operation, request).await
+                }
+                Err(unauthenticated) => Err(self.refuse(unauthenticated)?),
+            };
         seen.decision = match &decided {
             Ok(_) => "allow",
             Err(Refused { problem, .. }) if problem.code.is_denial() => "deny",
@@ -159,9 +163,12 @@ impl Gateway {
 
     /// Counts a refusal. What concerns a good token's holder is more: it goes on record.
     fn refuse(&self, unauthenticated: Unauthenticated) -> Result<Refused, Problem> {
-        let Unauthenticated { refusal, holder } = unauthenticated;
+        let Unauthenticated { refusal, holder, nonce } = unauthenticated;
         self.metrics.token_refusals.with_label_values(&[refusal.label()]).inc();
-        let problem = Problem::from(&refusal);
+        let mut problem = Problem::from(&refusal);
+        if self.identity.takes_dpop() {
+            problem = problem.offer_dpop(&refusal, nonce);
+        }
         let Some(holder) = holder else {
             self.audit.count_anonymous(refusal);
             return Err(problem);
@@ -281,6 +288,8 @@ struct Seen {
     operation: &'static str,
     decision: &'static str,
     receipt: Option<Receipt>,
+    /// For the caller's next proof.
+    nonce: Option<String>,
 }
 
 /// What became of a recorded change.

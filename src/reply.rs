@@ -19,7 +19,7 @@ use crate::context::REQUEST_ID;
 use crate::credential::CredentialError;
 use crate::gateway::body::BodyError;
 use crate::gateway::head::HeadError;
-use crate::identity::Refusal;
+use crate::identity::{ProofFault, Refusal, SenderFault, algorithm};
 use crate::operation::{BodyFault, RouteError};
 use crate::policy::Denied;
 use crate::upstream;
@@ -111,7 +111,7 @@ pub struct Problem {
     pub code: Code,
     /// What is wrong, for the one who must act on it.
     pub message: Cow<'static, str>,
-    header: Option<(HeaderName, String)>,
+    headers: Vec<(HeaderName, String)>,
 }
 
 /// The time after which to try again where nothing says better.
@@ -119,7 +119,7 @@ const SOON: Duration = Duration::from_secs(1);
 
 impl Problem {
     pub(crate) fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        let problem = Self { code, message: message.into(), header: None };
+        let problem = Self { code, message: message.into(), headers: Vec::new() };
         if code.status() == StatusCode::SERVICE_UNAVAILABLE {
             problem.retry_after(SOON)
         } else {
@@ -128,21 +128,42 @@ impl Problem {
     }
 
     fn allow(mut self, method: &Method) -> Self {
-        self.header = Some((ALLOW, method.to_string()));
+        self.headers.push((ALLOW, method.to_string()));
         self
     }
 
     fn challenge(mut self, parameters: &str) -> Self {
         let separator = if parameters.is_empty() { "" } else { ", " };
         let challenge = format!("Bearer realm=\"cms-gateway\"{separator}{parameters}");
-        self.header = Some((WWW_AUTHENTICATE, challenge));
+        self.headers.push((WWW_AUTHENTICATE, challenge));
+        self
+    }
+
+    /// Tells a caller without a principal that DPoP is taken too (RFC 9449, section 7.1), what was
+    /// wrong with its proof, and which nonce the next one needs.
+    pub(crate) fn offer_dpop(mut self, refusal: &Refusal, nonce: Option<String>) -> Self {
+        if self.code.status() != StatusCode::UNAUTHORIZED {
+            return self;
+        }
+        let error = match refusal {
+            Refusal::NoToken => "",
+            Refusal::Sender(SenderFault::Proof(ProofFault::Nonce)) => "error=\"use_dpop_nonce\", ",
+            Refusal::Sender(SenderFault::Proof(_)) => "error=\"invalid_dpop_proof\", ",
+            _ => "error=\"invalid_token\", ",
+        };
+        let algorithms: Vec<_> = algorithm::ACCEPTABLE.iter().map(|(name, _)| *name).collect();
+        let challenge =
+            format!("DPoP realm=\"cms-gateway\", {error}algs=\"{}\"", algorithms.join(" "));
+        self.headers.push((WWW_AUTHENTICATE, challenge));
+        self.headers.extend(nonce.map(|nonce| (DPOP_NONCE.clone(), nonce)));
         self
     }
 
     /// In whole seconds, rounded up, at least one (RFC 9110, section 10.2.3).
     pub(crate) fn retry_after(mut self, after: Duration) -> Self {
         let seconds = after.as_millis().div_ceil(1000).max(1);
-        self.header = Some((RETRY_AFTER, seconds.to_string()));
+        self.headers.retain(|(name, _)| name != RETRY_AFTER);
+        self.headers.push((RETRY_AFTER, seconds.to_string()));
         self
     }
 
@@ -187,10 +208,10 @@ impl Problem {
         };
         let mut response =
             with_json(status, serde_json::to_vec(&body).unwrap_or_default().into(), request_id);
-        if let Some((name, value)) = &self.header
-            && let Ok(value) = HeaderValue::from_str(value)
-        {
-            response.headers_mut().insert(name, value);
+        for (name, value) in &self.headers {
+            if let Ok(value) = HeaderValue::from_str(value) {
+                response.headers_mut().append(name, value);
+            }
         }
         response
     }
@@ -219,11 +240,17 @@ fn with_json(status: StatusCode, body: Bytes, request_id: Uuid) -> Response<Byte
     response
 }
 
-/// Adds the receipt of an authenticated caller's request.
-pub fn attach<B>(response: &mut Response<B>, receipt: Option<&Receipt>) {
-    let value = receipt.and_then(|receipt| HeaderValue::from_str(&receipt.to_string()).ok());
-    if let Some(value) = value {
-        response.headers_mut().insert(&AUDIT_RECORD, value);
+/// The header of a nonce (RFC 9449, section 8).
+static DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+
+/// Adds the receipt of a request that is on record, and the nonce of its caller's next proof.
+pub fn attach<B>(response: &mut Response<B>, receipt: Option<&Receipt>, nonce: Option<&str>) {
+    let receipt = receipt.and_then(|receipt| HeaderValue::from_str(&receipt.to_string()).ok());
+    let nonce = nonce.and_then(|nonce| HeaderValue::from_str(nonce).ok());
+    for (name, value) in [(&AUDIT_RECORD, receipt), (&DPOP_NONCE, nonce)] {
+        if let Some(value) = value {
+            response.headers_mut().insert(name, value);
+        }
     }
 }
 
@@ -275,9 +302,32 @@ impl From<&Refusal> for Problem {
                     "error=\"invalid_token\", error_description=\"the token has expired\"",
                 )
             }
-            Refusal::RevocationUnknown => {
-                Self::new(Code::KeysUnavailable, "the gateway can't check tokens at the moment")
+            Refusal::RevocationUnknown
+            | Refusal::IntrospectionUnavailable
+            | Refusal::IntrospectionBusy
+            | Refusal::Sender(SenderFault::Proof(ProofFault::ReplayMemoryFull)) => Self::new(
+                Code::KeysUnavailable,
+                "the gateway can't check the token at the moment; try again",
+            ),
+            Refusal::Sender(SenderFault::Proof(fault)) => {
+                let message = match fault {
+                    ProofFault::Nonce => {
+                        "the DPoP proof needs the nonce of this answer's DPoP-Nonce"
+                    }
+                    ProofFault::Missing => "the token needs a DPoP proof",
+                    _ => "the DPoP proof is not acceptable for this request and token",
+                };
+                Self::new(Code::TokenNotAcceptable, message)
+                    .challenge("error=\"invalid_token\", error_description=\"see DPoP\"")
             }
+            Refusal::Sender(SenderFault::Binding(_)) => Self::new(
+                Code::TokenNotAcceptable,
+                "the token is bound to its sender and was not sent as it must be; use the client \
+                 certificate or the DPoP proof that it was issued for",
+            )
+            .challenge(
+                "error=\"invalid_token\", error_description=\"the token is bound to its sender\"",
+            ),
             Refusal::KeysUnavailable | Refusal::KeysStale | Refusal::KeysBusy => Self::new(
                 Code::KeysUnavailable,
                 "the keys of the token's issuer can't be had at the moment",

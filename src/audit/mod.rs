@@ -166,7 +166,7 @@ impl Audit {
         let origin = format!("cms-gateway/{}", settings.instance);
         let counted = Arc::clone(metrics);
         let journal = Journal::open(settings, gateway.clone(), &origin, counted)?;
-        let anonymous = Refusal::ALL.iter().map(|reason| (*reason, AtomicU64::new(0))).collect();
+        let anonymous = Refusal::all().map(|reason| (reason, AtomicU64::new(0))).collect();
         let audit = {
             let directory = settings.directory.clone();
             let space = Space { directory, low: settings.low_space, is_low: false.into() };

@@ -125,8 +125,7 @@ fn by_token(identity: Arc<Identity>, bytes: &[u8]) -> Result<Result<Principal, R
         .map_err(|error| error.to_string())?;
     Ok(runtime.block_on(async {
         tokio::spawn(Arc::clone(&identity).refresh());
-        let principal = identity.principal(token, SystemTime::now()).await;
-        principal.map_err(|unauthenticated| unauthenticated.refusal)
+        identity.rehearse_token(token, SystemTime::now()).await
     }))
 }
 

@@ -11,8 +11,10 @@ use http::uri::{Parts, PathAndQuery, Scheme};
 use jsonwebtoken::Algorithm;
 use rustls::RootCertStore;
 
+use super::introspection::{Introspection, introspection};
 use super::section::{Located, Section};
 use super::sections::{HOUR, SECOND, base, is_loopback, trusted, unreadable};
+use super::{Dpop, Listen, sender};
 use crate::identity::{KeySet, algorithm};
 use crate::policy::Roles;
 
@@ -25,8 +27,8 @@ pub struct Issuer {
     pub issuer: String,
     /// A token must be meant for one of these (`aud`).
     pub audiences: Vec<String>,
-    /// How its tokens are proved.
-    pub keys: Keys,
+    /// What proves its tokens.
+    pub proof: Proof,
     /// The `typ` that its tokens may have.
     pub types: Vec<TokenType>,
     /// Whether they must keep all of RFC 9068.
@@ -39,6 +41,21 @@ pub struct Issuer {
     pub leeway: Duration,
     /// The longest time from `iat` to `exp`; any without.
     pub max_lifetime: Option<Duration>,
+    /// Whether tokens that are bound to a certificate are accepted (RFC 8705).
+    pub mtls: bool,
+    /// Whether tokens that are bound to a key are accepted (RFC 9449), and what proofs must hold.
+    pub dpop: Option<Dpop>,
+    /// Whether a token that is bound to nothing is refused.
+    pub require_binding: bool,
+}
+
+/// What proves an issuer's tokens.
+#[derive(Debug, Clone)]
+pub enum Proof {
+    /// A signature by one of its keys.
+    Keys(Keys),
+    /// Its own word (RFC 7662): its tokens mean something to itself alone.
+    Introspection(Introspection),
 }
 
 /// An issuer's keys.
@@ -126,19 +143,24 @@ pub(crate) fn may_be_fetched(url: &Uri, allow_plaintext: bool) -> bool {
             || is_plain && (allow_plaintext || is_loopback(authority.host())))
 }
 
-pub(super) fn issuers(root: &mut Section, known: &Roles) -> Vec<Issuer> {
+pub(super) fn issuers(root: &mut Section, known: &Roles, listen: Option<&Listen>) -> Vec<Issuer> {
     let mut issuers: Vec<Issuer> = Vec::new();
     let sections = root.sections("issuers");
     if sections.is_empty() {
         root.require::<()>("issuers", None, "[{ issuer = \"https://idp.example.com/\", ... }]");
     }
     for section in sections {
-        issuers.extend(issuer(section, &issuers, known));
+        issuers.extend(issuer(section, &issuers, known, listen));
     }
     issuers
 }
 
-fn issuer(mut section: Section, others: &[Issuer], known: &Roles) -> Option<Issuer> {
+fn issuer(
+    mut section: Section,
+    others: &[Issuer],
+    known: &Roles,
+    listen: Option<&Listen>,
+) -> Option<Issuer> {
     let name = section.text("issuer");
     let name = section.require("issuer", name, "\"https://idp.example.com/\"");
     if let Some(name) = &name
@@ -148,7 +170,6 @@ fn issuer(mut section: Section, others: &[Issuer], known: &Roles) -> Option<Issu
     }
     let audiences = section.texts("audiences");
     section.require("audiences", audiences.first(), "[\"cms-gateway\"]");
-    let algorithms = algorithms(&mut section);
     let roles_claim = section.text("roles_claim");
     let leeway = section.duration("leeway", 30 * SECOND, Duration::ZERO..=300 * SECOND);
     let max_lifetime = section
@@ -158,11 +179,24 @@ fn issuer(mut section: Section, others: &[Issuer], known: &Roles) -> Option<Issu
     let is_strict = is_strict.unwrap_or(false);
     let types = types(&mut section, is_strict);
     let roles = section.has("roles").then(|| mapping(&mut section, known));
-    let keys = keys(section.section("jwks"), name.as_ref(), algorithms);
+    let proof = proof(&mut section, name.as_ref(), others);
+    let mtls = section.boolean("mtls", false);
+    if mtls && listen.is_some_and(|listen| !listen.asks_for_certificates) {
+        section.fault(
+            "mtls",
+            "needs listen.tls.client_ca: without it no client is asked for a certificate",
+        );
+    }
+    let has_dpop = section.has("dpop");
+    let dpop = has_dpop.then(|| sender::dpop(section.section("dpop"), listen));
+    let require_binding = section.boolean("require_binding", false);
+    if require_binding && !mtls && !has_dpop {
+        section.fault("require_binding", "needs mtls = true, or dpop, or both");
+    }
     Some(Issuer {
         issuer: name?.value,
         audiences: audiences.into_iter().map(|audience| audience.value).collect(),
-        keys: keys?,
+        proof: proof?,
         types,
         is_strict,
         roles_claim: roles_claim.map_or_else(|| "roles".to_owned(), |claim| claim.value),
@@ -170,7 +204,34 @@ fn issuer(mut section: Section, others: &[Issuer], known: &Roles) -> Option<Issu
         // Tokens have whole seconds.
         leeway: Duration::from_secs(leeway.as_secs()),
         max_lifetime,
+        mtls,
+        dpop: dpop.flatten(),
+        require_binding,
     })
+}
+
+fn proof(
+    section: &mut Section,
+    issuer: Option<&Located<String>>,
+    others: &[Issuer],
+) -> Option<Proof> {
+    if !section.has("introspection") {
+        let algorithms = algorithms(section);
+        return keys(section.section("jwks"), issuer, algorithms).map(Proof::Keys);
+    }
+    for key in ["jwks", "algorithms"] {
+        if section.has(key) {
+            section.fault(key, "stands beside introspection; write one of the two");
+            section.ignore(key);
+        }
+    }
+    if others.iter().any(|other| matches!(other.proof, Proof::Introspection(_))) {
+        section.fault(
+            "introspection",
+            "is there for another issuer already, and an opaque token does not say whose it is",
+        );
+    }
+    introspection(section.section("introspection")).map(Proof::Introspection)
 }
 
 fn types(section: &mut Section, is_strict: bool) -> Vec<TokenType> {

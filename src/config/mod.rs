@@ -7,6 +7,7 @@
 
 mod document;
 mod fault;
+mod introspection;
 mod issuers;
 mod listen;
 mod origin;
@@ -29,8 +30,9 @@ use rustls::RootCertStore;
 
 pub use self::document::VARIABLE_PREFIX;
 pub use self::fault::{Fault, Faults, Place};
+pub use self::introspection::Introspection;
 pub(crate) use self::issuers::may_be_fetched;
-pub use self::issuers::{Freshness, Issuer, KeySource, Keys, TokenType, Trust};
+pub use self::issuers::{Freshness, Issuer, KeySource, Keys, Proof, TokenType, Trust};
 pub use self::origin::Origin;
 pub use self::revocation::Revocation;
 pub use self::sender::Dpop;

@@ -343,6 +343,11 @@ impl Section {
         matches!(self.keys.get(key), Some(Node { value: Value::Table(_), .. }))
     }
 
+    /// Leaves out a key about which enough was said.
+    pub(super) fn ignore(&mut self, key: &str) {
+        self.take(key);
+    }
+
     pub(super) fn has(&self, key: &str) -> bool {
         self.keys.contains_key(key)
     }

@@ -33,7 +33,7 @@ pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 pub(super) fn config(mut root: Section, environment: &BTreeMap<String, String>) -> Option<Config> {
     let listen = listen::listen(root.section("listen"));
     let roles = roles(&mut root);
-    let issuers = issuers(&mut root, &roles);
+    let issuers = issuers(&mut root, &roles, listen.as_ref());
     let token_cache = token_cache(root.section("token_cache"));
     let has_revocation = root.has("revocation");
     let revocation = has_revocation.then(|| revocation(root.section("revocation")));

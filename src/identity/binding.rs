@@ -25,7 +25,7 @@ pub(super) struct Confirmation {
     /// `x5t#S256`: SHA-256 of a certificate in DER (RFC 8705, section 3.1).
     certificate: Option<[u8; 32]>,
     /// `jkt`: the thumbprint of a key (RFC 9449, section 6.1).
-    key: Option<String>,
+    pub(super) key: Option<String>,
 }
 
 /// How an issuer's tokens may and must be bound.

@@ -8,7 +8,6 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::error::Unspecified;
 use moka::Expiry;
 use moka::sync::Cache;
 
@@ -23,7 +22,7 @@ const EXPANSION: usize = 3;
 
 #[derive(Debug)]
 pub(super) struct TokenCache {
-    digests: TokenDigests,
+    digests: Arc<TokenDigests>,
     cache: Cache<TokenDigest, Entry>,
     max_age: Duration,
 }
@@ -41,16 +40,13 @@ pub(super) struct Entry {
 }
 
 impl TokenCache {
-    /// # Errors
-    ///
-    /// When the system has no randomness to give.
-    pub(super) fn new(settings: &config::TokenCache) -> Result<Self, Unspecified> {
+    pub(super) fn new(settings: &config::TokenCache, digests: Arc<TokenDigests>) -> Self {
         let cache = Cache::builder()
             .max_capacity(settings.size)
             .weigher(|_, entry: &Entry| entry.weight)
             .expire_after(Lifetime)
             .build();
-        Ok(Self { digests: TokenDigests::new()?, cache, max_age: settings.max_age })
+        Self { digests, cache, max_age: settings.max_age }
     }
 
     pub(super) fn name(&self, token: &str) -> TokenDigest {

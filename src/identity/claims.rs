@@ -4,17 +4,19 @@
 //! checked by each of them before it is accepted for the first time, and `token check` shows them
 //! one by one.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Map, Value};
 
 use super::Refusal;
+use super::binding::{Confirmation, SenderFault};
 use crate::config::Issuer;
 use crate::strict_json;
 
 /// The members of a JWT's claims set, none of them twice.
 #[derive(Debug, Clone)]
-pub(super) struct Claims(Map<String, Value>);
+pub(super) struct Claims(Arc<Map<String, Value>>);
 
 /// A rule, with the name that it has in `token check`.
 pub(super) struct Rule {
@@ -29,6 +31,7 @@ pub(super) const RULES: &[Rule] = &[
     Rule { name: "max_lifetime", check: Claims::have_lifetime },
     Rule { name: "actor", check: |claims, _| claims.name_an_actor() },
     Rule { name: "roles", check: |claims, issuer| claims.roles(issuer).map(|_| ()) },
+    Rule { name: "binding", check: |claims, _| claims.confirmation().map(|_| ()) },
     Rule { name: "profile", check: Claims::keep_profile },
 ];
 
@@ -43,7 +46,7 @@ pub(super) struct Times {
 impl Claims {
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, Refusal> {
         match strict_json::parse(bytes) {
-            Ok(Value::Object(claims)) => Ok(Self(claims)),
+            Ok(Value::Object(claims)) => Ok(Self(Arc::new(claims))),
             _ => Err(Refusal::Claims),
         }
     }
@@ -150,6 +153,12 @@ impl Claims {
         Ok(roles)
     }
 
+    /// To whom the token is bound (RFC 7800).
+    pub(super) fn confirmation(&self) -> Result<Confirmation, Refusal> {
+        Confirmation::parse(self.0.get("cnf"))
+            .map_err(|fault| Refusal::Sender(SenderFault::Binding(fault)))
+    }
+
     /// RFC 9068, section 2.2, when the issuer's profile says so; and what only ID tokens have
     /// (OpenID Connect Core 1.0, sections 2 and 3.3.2.11).
     fn keep_profile(&self, issuer: &Issuer) -> Result<(), Refusal> {
@@ -172,6 +181,13 @@ fn words(value: &Value) -> Option<Vec<&str>> {
         Value::String(text) => Some(text.split(' ').filter(|word| !word.is_empty()).collect()),
         Value::Array(list) => list.iter().map(Value::as_str).collect(),
         _ => None,
+    }
+}
+
+impl From<Arc<Map<String, Value>>> for Claims {
+    /// An introspection response is one, whoever has read it strictly.
+    fn from(members: Arc<Map<String, Value>>) -> Self {
+        Self(members)
     }
 }
 

@@ -1,17 +1,20 @@
 //! Who asks: from the `Authorization` header to a [`Principal`].
 //!
-//! A Bearer token (RFC 6750) is a JWT (RFC 7519), signed by a key of the issuer that it names,
-//! meant for this gateway, and valid now. Only [`Identity::authenticate`] makes a [`Principal`]
-//! from a request, and it makes one only when all of that holds for this very request: what is
-//! remembered of a token is its signature, never that it was let through.
+//! A token is a JWT (RFC 7519), signed by a key of the issuer that it names, or one that its issuer
+//! says is active (RFC 7662); it is meant for this gateway, valid now, not revoked, and sent by the
+//! one to whom it is bound. Only [`Identity::authenticate`] makes a [`Principal`] from a request,
+//! and it makes one only when all of that holds for this very request: what is remembered of a
+//! token is what it proves, never that it was let through.
 
 pub mod algorithm;
-mod bearer;
+mod authorization;
+mod binding;
 mod cache;
 mod claims;
-mod binding;
 mod digest;
 mod dpop;
+mod introspection;
+mod issuer;
 mod keys;
 mod principal;
 mod refusal;
@@ -21,27 +24,29 @@ mod token;
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use http::HeaderMap;
+use aws_lc_rs::error::Unspecified;
+use http::{HeaderMap, Method, Request};
 
-pub use self::keys::{Key, KeySet, KeySetError, KeyStatus};
-pub use self::principal::{Principal, Verified};
 pub use self::binding::{BindingFault, SenderFault};
 pub use self::dpop::ProofFault;
+pub use self::keys::{Key, KeySet, KeySetError, KeyStatus};
+pub use self::principal::{Principal, Verified};
 pub use self::refusal::Refusal;
 pub use self::revocation::{InForce, RevocationFault, RevocationList, RevocationState};
 
-use self::bearer::{Presented, Scheme};
-use self::cache::TokenCache;
+use self::authorization::Presented;
+use self::cache::{Entry, TokenCache};
 use self::claims::Claims;
-use self::keys::KeyStore;
+use self::digest::TokenDigests;
+use self::issuer::{Source, TrustedIssuer};
 use self::revocation::Revocations;
 use self::token::UnverifiedToken;
 use crate::audit::Events;
 use crate::client::ClientError;
-use crate::config::{Config, Issuer};
+use crate::config::Config;
 use crate::telemetry::Metrics;
 
-/// The issuers whose tokens are accepted, with their keys.
+/// The issuers whose tokens are accepted, and all that decides whether one is.
 #[derive(Debug)]
 pub struct Identity {
     issuers: Vec<TrustedIssuer>,
@@ -50,10 +55,15 @@ pub struct Identity {
     metrics: Arc<Metrics>,
 }
 
-#[derive(Debug)]
-struct TrustedIssuer {
-    settings: Issuer,
-    keys: KeyStore,
+/// What of a request proves who asks.
+#[derive(Debug, Clone, Copy)]
+pub struct Call<'a> {
+    headers: &'a HeaderMap,
+    method: &'a Method,
+    /// As it was sent, without a query.
+    path: &'a str,
+    /// SHA-256 of the client's certificate in DER.
+    certificate: Option<[u8; 32]>,
 }
 
 /// Why a request has no principal.
@@ -64,6 +74,8 @@ pub struct Unauthenticated {
     /// What the token proves, where it is good but must not be used, or not like this: whose it is
     /// belongs on record then.
     pub holder: Option<Arc<Verified>>,
+    /// The nonce that the next proof must hold (RFC 9449, section 8), where proofs need one.
+    pub nonce: Option<String>,
 }
 
 /// Why tokens can't be checked at all.
@@ -77,6 +89,15 @@ pub enum IdentityError {
     Randomness,
 }
 
+impl<'a> Call<'a> {
+    /// Of a request on a connection whose client showed this certificate, if it showed one.
+    #[must_use]
+    pub fn of<B>(request: &'a Request<B>, certificate: Option<[u8; 32]>) -> Self {
+        let (headers, method, path) = (request.headers(), request.method(), request.uri().path());
+        Self { headers, method, path, certificate }
+    }
+}
+
 impl Identity {
     /// Knows the issuers, and none of their keys yet.
     ///
@@ -88,20 +109,17 @@ impl Identity {
         events: &Events,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, IdentityError> {
-        let issuers = config.issuers.iter().map(|issuer| {
-            let metrics = Arc::clone(metrics);
-            let keys = KeyStore::new(&issuer.issuer, &issuer.keys, events.clone(), metrics)?;
-            Ok(TrustedIssuer { settings: issuer.clone(), keys })
-        });
+        let digests = Arc::new(TokenDigests::new()?);
+        let issuers = config
+            .issuers
+            .iter()
+            .map(|settings| TrustedIssuer::new(settings, &digests, events, metrics))
+            .collect::<Result<_, _>>()?;
         let revocations = config.revocation.as_ref().map(|settings| {
             Arc::new(Revocations::new(settings, events.clone(), Arc::clone(metrics)))
         });
-        Ok(Self {
-            revocations,
-            issuers: issuers.collect::<Result<_, ClientError>>()?,
-            cache: TokenCache::new(&config.token_cache).map_err(|_| IdentityError::Randomness)?,
-            metrics: Arc::clone(metrics),
-        })
+        let cache = TokenCache::new(&config.token_cache, digests);
+        Ok(Self { issuers, revocations, cache, metrics: Arc::clone(metrics) })
     }
 
     /// Keeps every issuer's keys and the revocation list fresh, for as long as it is polled.
@@ -110,13 +128,8 @@ impl Identity {
         if let Some(revocations) = &self.revocations {
             tasks.spawn(Arc::clone(revocations).watch_for_ever());
         }
-        for index in 0..self.issuers.len() {
-            let identity = Arc::clone(&self);
-            tasks.spawn(async move {
-                if let Some(issuer) = identity.issuers.get(index) {
-                    issuer.keys.refresh_for_ever().await;
-                }
-            });
+        for keys in self.issuers.iter().filter_map(TrustedIssuer::keys) {
+            tasks.spawn(Arc::clone(keys).refresh_for_ever());
         }
         while tasks.join_next().await.is_some() {}
     }
@@ -126,32 +139,80 @@ impl Identity {
     /// # Errors
     ///
     /// The precise reason.
-    pub async fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Unauthenticated> {
-        let presented = Presented::of(headers)?;
-        if presented.scheme != Scheme::Bearer {
-            return Err(Refusal::NoToken.into());
+    pub async fn authenticate(&self, call: Call<'_>) -> Result<Principal, Unauthenticated> {
+        let now = SystemTime::now();
+        let presented = Presented::of(call.headers)?;
+        let (issuer, verified) = self.verified(presented.token, now).await?;
+        let admitted = self
+            .admit(issuer, &verified, now)
+            .and_then(|()| issuer.is_from_its_sender(&verified, presented, call, now));
+        match admitted {
+            Ok(()) => Ok(verified.admitted()),
+            Err(refusal) => Err(Unauthenticated {
+                refusal,
+                nonce: issuer.nonce(now),
+                holder: refusal.concerns_the_holder().then_some(verified),
+            }),
         }
-        self.principal(presented.token, SystemTime::now()).await
     }
 
-    /// The principal of a token.
-    ///
-    /// # Errors
-    ///
-    /// The precise reason.
-    pub async fn principal(
+    /// The nonce that a caller's next proof must hold, where its proofs need one.
+    #[must_use]
+    pub fn nonce(&self, principal: &Principal) -> Option<String> {
+        if !principal.is_bound_to_a_key() {
+            return None;
+        }
+        let (_, issuer) = self.issuer(Some(principal.issuer())).ok()?;
+        issuer.nonce(SystemTime::now())
+    }
+
+    /// Whether tokens that are bound to a key are accepted (RFC 9449).
+    #[must_use]
+    pub fn takes_dpop(&self) -> bool {
+        self.issuers.iter().any(TrustedIssuer::takes_dpop)
+    }
+
+    /// What the token proves, remembered or found out now.
+    async fn verified(
         &self,
         token: &str,
         now: SystemTime,
-    ) -> Result<Principal, Unauthenticated> {
-        let (issuer, verified) = self.verified(token, now).await?;
-        match self.admit(issuer, &verified, now) {
-            Ok(()) => Ok(verified.admitted()),
-            Err(refusal) => {
-                let holder = refusal.concerns_the_holder().then_some(verified);
-                Err(Unauthenticated { refusal, holder })
+    ) -> Result<(&TrustedIssuer, Arc<Verified>), Refusal> {
+        if !token::is_jws(token) {
+            // Such a token does not say whose it is, so that only one issuer can have them.
+            let issuer = self.issuers.iter().find(|issuer| issuer.is_introspected());
+            let issuer = issuer.ok_or(Refusal::NotCompact)?;
+            return Ok((issuer, issuer.introspect(token, now).await?));
+        }
+        let name = self.cache.name(token);
+        if let Some(Entry { verified, issuer, generation, .. }) = self.cache.get(&name)
+            && let Some(issuer) = self.issuers.get(issuer)
+            && let Some(keys) = issuer.keys()
+        {
+            if keys.is_current(generation)? {
+                self.metrics.token_cache_hits.inc();
+                return Ok((issuer, verified));
+            }
+            self.cache.forget(&name);
+        }
+        self.metrics.token_cache_misses.inc();
+        let unverified = UnverifiedToken::parse(token)?;
+        let (place, issuer) = self.issuer(unverified.issuer())?;
+        match &issuer.source {
+            Source::Introspection(_) => Ok((issuer, issuer.introspect(token, now).await?)),
+            Source::Keys { keys, algorithms } => {
+                let (verified, generation) = issuer.verify(unverified, keys, algorithms).await?;
+                let valid_for = verified.times().left(now, issuer.settings.leeway);
+                self.cache.keep(name, (place, generation), &verified, token.len(), valid_for);
+                Ok((issuer, verified))
             }
         }
+    }
+
+    fn issuer(&self, name: Option<&str>) -> Result<(usize, &TrustedIssuer), Refusal> {
+        let mut issuers = self.issuers.iter().enumerate();
+        let named = issuers.find(|(_, issuer)| Some(issuer.settings.issuer.as_str()) == name);
+        named.ok_or(Refusal::UnknownIssuer)
     }
 
     /// Applies the rules that are looked at anew for every request.
@@ -175,48 +236,28 @@ impl Identity {
             verified.token_id(),
             verified.times().issued_at,
         );
-        match (is_revoked, revocations.state().in_force) {
-            (false, _) => Ok(()),
-            (true, Some(_)) => Err(Refusal::Revoked),
-            (true, None) => Err(Refusal::RevocationUnknown),
+        if !is_revoked {
+            return Ok(());
         }
+        let is_known = revocations.state().in_force.is_some();
+        Err(if is_known { Refusal::Revoked } else { Refusal::RevocationUnknown })
     }
 
-    /// What the token proves, remembered or found out now.
-    async fn verified(
-        &self,
-        token: &str,
-        now: SystemTime,
-    ) -> Result<(&TrustedIssuer, Arc<Verified>), Refusal> {
-        let name = self.cache.name(token);
-        if let Some(entry) = self.cache.get(&name)
-            && let Some(issuer) = self.issuers.get(entry.issuer)
-        {
-            if issuer.keys.is_current(entry.generation)? {
-                self.metrics.token_cache_hits.inc();
-                return Ok((issuer, entry.verified));
-            }
-            self.cache.forget(&name);
-        }
-        self.metrics.token_cache_misses.inc();
-        let unverified = UnverifiedToken::parse(token)?;
-        let (place, issuer) = self.issuer(unverified.issuer())?;
-        let (verified, generation) = issuer.verify(unverified).await?;
-        let verified = Arc::new(verified);
-        let valid_for = verified.times().left(now, issuer.settings.leeway);
-        self.cache.keep(name, (place, generation), &verified, token.len(), valid_for);
-        Ok((issuer, verified))
-    }
-
-    fn issuer(&self, name: Option<&str>) -> Result<(usize, &TrustedIssuer), Refusal> {
-        let mut issuers = self.issuers.iter().enumerate();
-        let named = issuers.find(|(_, issuer)| Some(issuer.settings.issuer.as_str()) == name);
-        named.ok_or(Refusal::UnknownIssuer)
-    }
-
-    /// The principal that a token with these claims would give, if its signature were good.
+    /// The principal of a token, whoever sends it: for rehearsal alone, since a bound token proves
+    /// nothing by itself.
     ///
-    /// Made for rehearsal alone: `explain` shows what would be decided.
+    /// # Errors
+    ///
+    /// [`Refusal`], with the precise reason.
+    pub async fn rehearse_token(&self, token: &str, now: SystemTime) -> Result<Principal, Refusal> {
+        authorization::check(token)?;
+        let (issuer, verified) = self.verified(token, now).await?;
+        self.admit(issuer, &verified, now)?;
+        Ok(verified.admitted())
+    }
+
+    /// The principal that a token with these claims would give, if its signature were good: for
+    /// rehearsal alone.
     ///
     /// # Errors
     ///
@@ -235,26 +276,22 @@ impl Identity {
         self.revocations.as_ref().map(|revocations| revocations.state())
     }
 
-    /// For each issuer, how its keys are.
-    pub fn keys(&self) -> impl Iterator<Item = (&str, KeyStatus)> {
-        self.issuers.iter().map(|issuer| (issuer.settings.issuer.as_str(), issuer.keys.status()))
-    }
-}
-
-impl TrustedIssuer {
-    /// Checks the token, from its header to its last claim.
-    async fn verify(&self, token: UnverifiedToken<'_>) -> Result<(Verified, u64), Refusal> {
-        token.is_understood()?;
-        token.is_of_type(&self.settings.types)?;
-        let algorithm = token.algorithm(&self.settings.keys.algorithms)?;
-        let current = self.keys.key(token.key_id()?, algorithm).await?;
-        let claims = token.verify(&current.key, algorithm)?;
-        Ok((Verified::new(claims, &self.settings)?, current.generation))
+    /// The issuers by name, with how their keys are; nothing where the issuer itself is asked.
+    pub fn issuers(&self) -> impl Iterator<Item = (&str, Option<KeyStatus>)> {
+        self.issuers.iter().map(|issuer| {
+            (issuer.settings.issuer.as_str(), issuer.keys().map(|keys| keys.status()))
+        })
     }
 }
 
 impl From<Refusal> for Unauthenticated {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, holder: None }
+        Self { refusal, holder: None, nonce: None }
+    }
+}
+
+impl From<Unspecified> for IdentityError {
+    fn from(_: Unspecified) -> Self {
+        Self::Randomness
     }
 }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Refusal;
+use super::binding::Confirmation;
 use super::claims::{Claims, RULES, Times};
 use crate::config::Issuer;
 
@@ -19,6 +20,7 @@ pub struct Verified {
     token_id: Option<String>,
     roles: Vec<String>,
     times: Times,
+    confirmation: Confirmation,
     claims: Claims,
 }
 
@@ -41,8 +43,19 @@ impl Verified {
             token_id: owned("jti"),
             roles: claims.roles(issuer)?,
             times: claims.times()?,
+            confirmation: claims.confirmation()?,
             claims,
         })
+    }
+
+    /// To whom it is bound.
+    pub(super) fn confirmation(&self) -> &Confirmation {
+        &self.confirmation
+    }
+
+    /// Whether it takes a proof to use it (RFC 9449).
+    pub(super) fn is_bound_to_a_key(&self) -> bool {
+        self.confirmation.key.is_some()
     }
 
     pub(super) fn times(&self) -> Times {

@@ -1,5 +1,8 @@
 //! Why a request has no principal.
 
+use super::introspection::IntrospectionFault;
+use super::{BindingFault, ProofFault, SenderFault};
+
 /// The precise reason, for the audit trail; the caller is told less (see [`crate::reply`]).
 ///
 /// README.md lists each of them by its label.
@@ -92,6 +95,18 @@ pub enum Refusal {
     /// No revocation list could be loaded, so nobody knows.
     #[error("no revocation list is in force")]
     RevocationUnknown,
+    /// The one who sends it is not the one to whom it is bound.
+    #[error(transparent)]
+    Sender(#[from] SenderFault),
+    /// Its issuer says that it is not active.
+    #[error("not active, by its issuer's word")]
+    Inactive,
+    /// Its issuer can't be asked about it.
+    #[error("the issuer can't be asked about the token")]
+    IntrospectionUnavailable,
+    /// Its issuer is being asked about too many tokens.
+    #[error("the issuer is being asked about too many other tokens")]
+    IntrospectionBusy,
     /// The issuer's keys were never to be had.
     #[error("the issuer's keys can't be had")]
     KeysUnavailable,
@@ -107,7 +122,15 @@ impl Refusal {
     /// Whether a good token is refused, which its holder may not have or not use like this. An
     /// expired one is not worth a record: it has no other meaning, and no end of uses.
     pub(super) fn concerns_the_holder(self) -> bool {
-        matches!(self, Self::Revoked)
+        match self {
+            Self::Revoked => true,
+            // A proof without the current nonce is how an honest sender begins.
+            Self::Sender(SenderFault::Proof(fault)) => {
+                !matches!(fault, ProofFault::Nonce | ProofFault::ReplayMemoryFull)
+            }
+            Self::Sender(SenderFault::Binding(_)) => true,
+            _ => false,
+        }
     }
 }
 
@@ -116,13 +139,20 @@ macro_rules! labels {
     ($($reason:ident => $label:literal,)*) => {
         impl Refusal {
             /// One of each kind.
-            pub const ALL: &[Self] = &[$(Self::$reason,)*];
+            pub fn all() -> impl Iterator<Item = Self> {
+                let own = [$(Self::$reason,)*].into_iter();
+                let bindings = BindingFault::ALL.iter().map(|fault| SenderFault::from(*fault));
+                let proofs = ProofFault::ALL.iter().map(|fault| SenderFault::from(*fault));
+                own.chain(bindings.chain(proofs).map(Self::Sender))
+            }
 
             /// A short name, one of few, for metrics, logs and counting.
             #[must_use]
             pub const fn label(self) -> &'static str {
                 match self {
                     $(Self::$reason => $label,)*
+                    Self::Sender(SenderFault::Binding(fault)) => fault.label(),
+                    Self::Sender(SenderFault::Proof(fault)) => fault.label(),
                 }
             }
         }
@@ -157,9 +187,23 @@ labels! {
     Roles => "roles",
     Profile => "profile",
     IdToken => "id_token",
+    Inactive => "inactive",
+    IntrospectionUnavailable => "introspection_unavailable",
+    IntrospectionBusy => "introspection_busy",
     Revoked => "revoked",
     RevocationUnknown => "revocation_unknown",
     KeysUnavailable => "keys_unavailable",
     KeysStale => "keys_stale",
     KeysBusy => "keys_busy",
+}
+
+impl From<IntrospectionFault> for Refusal {
+    fn from(fault: IntrospectionFault) -> Self {
+        match fault {
+            IntrospectionFault::Inactive => Self::Inactive,
+            // What it was in particular is in the log: it concerns the operator.
+            IntrospectionFault::Unavailable(_) => Self::IntrospectionUnavailable,
+            IntrospectionFault::Busy => Self::IntrospectionBusy,
+        }
+    }
 }

@@ -104,7 +104,8 @@ fn answer(gateway: &Gateway, method: &Method, path: &str) -> Response<Full<Bytes
 fn lacks(gateway: &Gateway) -> Vec<String> {
     let mut lacks: Vec<String> = gateway
         .identity
-        .keys()
+        .issuers()
+        .filter_map(|(issuer, keys)| Some((issuer, keys?)))
         .filter(|(_, keys)| !keys.are_usable)
         .map(|(issuer, keys)| match keys.age {
             None => format!("keys: none of issuer {issuer}"),
@@ -131,8 +132,11 @@ fn issuers(gateway: &Gateway) -> Vec<u8> {
     let time = |time: SystemTime| humantime::format_rfc3339_seconds(time).to_string();
     let issuers: Vec<Value> = gateway
         .identity
-        .keys()
+        .issuers()
         .map(|(issuer, status)| {
+            let Some(status) = status else {
+                return json!({"issuer": issuer, "introspection": true});
+            };
             let keys = status.keys.iter().map(|key| {
                 json!({
                     "kid": key.id(),
@@ -160,8 +164,8 @@ fn issuers(gateway: &Gateway) -> Vec<u8> {
 }
 
 fn observe_ages(gateway: &Gateway) {
-    for (issuer, keys) in gateway.identity.keys() {
-        if let Some(age) = keys.age {
+    for (issuer, keys) in gateway.identity.issuers() {
+        if let Some(age) = keys.and_then(|keys| keys.age) {
             gateway.metrics.jwks_age.with_label_values(&[issuer]).set(age.as_secs_f64());
         }
     }

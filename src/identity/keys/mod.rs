@@ -205,7 +205,7 @@ impl KeyStore {
     }
 
     /// Loads the keys at once and then again and again.
-    pub(super) async fn refresh_for_ever(&self) {
+    pub(super) async fn refresh_for_ever(self: Arc<Self>) {
         match &self.source {
             Source::File(path) => self.watch(path).await,
             Source::Remote(remote) => self.fetch(remote).await,

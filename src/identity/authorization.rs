@@ -4,15 +4,7 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 
 use super::Refusal;
-
-/// How a token was presented.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Scheme {
-    /// RFC 6750: whoever has the token may use it.
-    Bearer,
-    /// RFC 9449: with a proof that the caller holds a key.
-    Dpop,
-}
+use super::binding::Scheme;
 
 /// A token of a size and an alphabet that can be looked at; nothing about it is verified.
 #[derive(Clone, Copy)]

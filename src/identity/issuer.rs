@@ -1,0 +1,135 @@
+//! An issuer that is trusted: how its tokens are proved, and to whom they are bound.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use jsonwebtoken::Algorithm;
+
+use super::authorization::Presented;
+use super::binding::{self, SenderConstraint};
+use super::claims::Claims;
+use super::digest::TokenDigests;
+use super::dpop::Dpop;
+use super::introspection::Introspection;
+use super::keys::KeyStore;
+use super::principal::Verified;
+use super::token::UnverifiedToken;
+use super::{Call, IdentityError, Refusal};
+use crate::audit::Events;
+use crate::config::{self, Issuer};
+use crate::telemetry::Metrics;
+
+/// An issuer that is trusted.
+#[derive(Debug)]
+pub(super) struct TrustedIssuer {
+    pub(super) settings: Issuer,
+    pub(super) source: Source,
+    dpop: Option<Dpop>,
+}
+
+/// What proves its tokens.
+#[derive(Debug)]
+pub(super) enum Source {
+    /// A signature by one of its keys.
+    Keys { keys: Arc<KeyStore>, algorithms: Vec<Algorithm> },
+    /// Its own word.
+    Introspection(Introspection),
+}
+
+impl TrustedIssuer {
+    pub(super) fn new(
+        settings: &Issuer,
+        digests: &Arc<TokenDigests>,
+        events: &Events,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, IdentityError> {
+        let (name, metrics) = (&settings.issuer, Arc::clone(metrics));
+        let source = match &settings.proof {
+            config::Proof::Keys(keys) => Source::Keys {
+                keys: Arc::new(KeyStore::new(name, keys, events.clone(), metrics)?),
+                algorithms: keys.algorithms.clone(),
+            },
+            config::Proof::Introspection(introspection) => {
+                let digests = Arc::clone(digests);
+                Source::Introspection(Introspection::new(name, introspection, digests, metrics)?)
+            }
+        };
+        let dpop = settings.dpop.as_ref().map(Dpop::new).transpose()?;
+        Ok(Self { settings: settings.clone(), source, dpop })
+    }
+
+    pub(super) fn keys(&self) -> Option<&Arc<KeyStore>> {
+        match &self.source {
+            Source::Keys { keys, .. } => Some(keys),
+            Source::Introspection(_) => None,
+        }
+    }
+
+    pub(super) fn is_introspected(&self) -> bool {
+        matches!(self.source, Source::Introspection(_))
+    }
+
+    pub(super) fn takes_dpop(&self) -> bool {
+        self.dpop.is_some()
+    }
+
+    pub(super) fn nonce(&self, now: SystemTime) -> Option<String> {
+        self.dpop.as_ref().and_then(|dpop| dpop.nonce(now))
+    }
+
+    /// Checks the token, from its header to its last claim.
+    pub(super) async fn verify(
+        &self,
+        token: UnverifiedToken<'_>,
+        keys: &KeyStore,
+        algorithms: &[Algorithm],
+    ) -> Result<(Arc<Verified>, u64), Refusal> {
+        token.is_understood()?;
+        token.is_of_type(&self.settings.types)?;
+        let algorithm = token.algorithm(algorithms)?;
+        let current = keys.key(token.key_id()?, algorithm).await?;
+        let claims = token.verify(&current.key, algorithm)?;
+        Ok((Arc::new(Verified::new(claims, &self.settings)?), current.generation))
+    }
+
+    /// Asks the issuer about its token.
+    pub(super) async fn introspect(
+        &self,
+        token: &str,
+        now: SystemTime,
+    ) -> Result<Arc<Verified>, Refusal> {
+        let Source::Introspection(introspection) = &self.source else {
+            return Err(Refusal::NotCompact);
+        };
+        let claims = Claims::from(introspection.claims(token, now).await?);
+        // It may leave out its name (RFC 7662, section 2.2), and may not have another.
+        if claims.value("iss").is_some() && claims.issuer() != Some(&self.settings.issuer) {
+            return Err(Refusal::UnknownIssuer);
+        }
+        Ok(Arc::new(Verified::new(claims, &self.settings)?))
+    }
+
+    /// Whether the request comes from the one to whom the token is bound, if it is.
+    pub(super) fn is_from_its_sender(
+        &self,
+        verified: &Verified,
+        presented: Presented<'_>,
+        call: Call<'_>,
+        now: SystemTime,
+    ) -> Result<(), Refusal> {
+        let constraint = SenderConstraint {
+            mtls: self.settings.mtls,
+            dpop: self.dpop.as_ref(),
+            required: self.settings.require_binding,
+        };
+        let presented = binding::Presented {
+            scheme: presented.scheme,
+            token: presented.token,
+            headers: call.headers,
+            method: call.method,
+            path: call.path,
+            certificate: call.certificate,
+        };
+        Ok(binding::check(verified.confirmation(), &constraint, &presented, now)?)
+    }
+}
