@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aws_lc_rs::digest::{SHA256, digest};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -20,6 +19,7 @@ use tokio_rustls::TlsAcceptor;
 use uuid::Uuid;
 
 use super::bare::Shaped;
+use super::certificate;
 use super::listener::accept;
 use crate::config::Limits;
 use crate::context::Peer;
@@ -105,7 +105,7 @@ impl Connection {
         let within = self.gateway.limits().head_timeout;
         match tokio::time::timeout(within, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {
-                self.peer.certificate = certificate(stream.get_ref().1);
+                self.peer.certificate = certificate::digest_of(stream.get_ref().1);
                 self.serve(stream).await;
             }
             Ok(Err(error)) => tracing::debug!(source = %self.peer.address, %error, "TLS handshake"),
@@ -158,12 +158,6 @@ impl Connection {
             }
         }
     }
-}
-
-/// SHA-256 of the client's own certificate, which stands before those of its issuers.
-fn certificate(session: &rustls::ServerConnection) -> Option<[u8; 32]> {
-    let own = session.peer_certificates()?.first()?;
-    digest(&SHA256, own).as_ref().try_into().ok()
 }
 
 /// How a connection ended.

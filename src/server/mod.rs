@@ -3,6 +3,7 @@
 mod admin;
 mod api;
 mod bare;
+mod certificate;
 mod listener;
 
 use std::io;
