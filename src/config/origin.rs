@@ -17,9 +17,10 @@ impl Origin {
             _ => return None,
         };
         let authority = url.authority()?;
-        let (host, rest) = authority.as_str().split_at_checked(authority.host().len())?;
-        if host.is_empty() || host != authority.host() {
-            // A user name stands before the host.
+        let host = authority.host();
+        // A user name would stand before the host, so that it is no prefix, or a port is no number.
+        let rest = authority.as_str().strip_prefix(host)?;
+        if host.is_empty() {
             return None;
         }
         let port = match rest.strip_prefix(':') {

@@ -173,6 +173,17 @@ mod tests {
     }
 
     #[test]
+    fn of_many_at_once_one_is_accepted() {
+        let replays = Replays::new(WINDOW, 10).unwrap();
+        let accepted = std::thread::scope(|scope| {
+            let threads: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| note(&replays, 1, 1000).is_ok())).collect();
+            threads.into_iter().map(|one| one.join().unwrap()).filter(|it| *it).count()
+        });
+        assert_eq!(accepted, 1);
+    }
+
+    #[test]
     fn another_key_may_use_the_same_identifier() {
         let replays = Replays::new(WINDOW, 10).unwrap();
         assert_eq!(replays.note("one", "jti", 1000, at(1000)), Ok(()));
