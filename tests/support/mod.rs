@@ -8,7 +8,7 @@
 pub mod cms;
 #[path = "../../src/bin/sandbox/http.rs"]
 pub mod http;
-#[path = "../../src/bin/sandbox/identity_provider.rs"]
+#[path = "../../src/bin/sandbox/identity_provider/mod.rs"]
 pub mod identity_provider;
 pub mod trail;
 

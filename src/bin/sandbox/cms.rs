@@ -10,12 +10,8 @@ use std::time::Duration;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{
-    AUTHORIZATION, CONTENT_LENGTH, HeaderName, SERVER, SET_COOKIE, WWW_AUTHENTICATE,
-};
+use http::header::{AUTHORIZATION, HeaderName, SERVER, SET_COOKIE, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
-use http_body_util::BodyExt;
-use http_body_util::channel::Channel;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -268,7 +264,7 @@ impl ReferenceCms {
                     unassigned_user_ids: vec![],
                 },
             ),
-            Misbehaviour::CutOff => cut_off(),
+            Misbehaviour::CutOff => web::cut_off(),
         }
     }
 
@@ -367,18 +363,5 @@ fn unauthorized() -> Response<web::Body> {
     let mut response = error(StatusCode::UNAUTHORIZED, "CONF-1003", "Wrong credentials");
     let challenge = HeaderValue::from_static("Basic realm=\"cms\"");
     response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-    response
-}
-
-/// Promises a hundred bytes, sends ten, and hangs up.
-fn cut_off() -> Response<web::Body> {
-    let mut response = web::reply(StatusCode::OK, "application/json", "");
-    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("100"));
-    let (mut sender, body) = Channel::new(1);
-    tokio::spawn(async move {
-        let _ = sender.send_data(Bytes::from_static(b"{\"leadId\":")).await;
-        sender.abort(std::io::Error::other("told to break off"));
-    });
-    *response.body_mut() = body.boxed_unsync();
     response
 }

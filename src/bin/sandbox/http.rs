@@ -4,8 +4,9 @@ use std::convert::Infallible;
 use std::future::Future;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderValue, Request, Response, StatusCode};
+use http_body_util::channel::Channel;
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
@@ -70,4 +71,17 @@ pub(crate) fn json(status: StatusCode, value: &impl serde::Serialize) -> Respons
 /// An answer in words.
 pub(crate) fn text(status: StatusCode, words: &str) -> Response<Body> {
     reply(status, "text/plain; charset=utf-8", format!("{words}\n"))
+}
+
+/// Promises a hundred bytes, sends ten, and hangs up.
+pub(crate) fn cut_off() -> Response<Body> {
+    let mut response = reply(StatusCode::OK, "application/json", "");
+    response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from_static("100"));
+    let (mut sender, body) = Channel::new(1);
+    tokio::spawn(async move {
+        let _ = sender.send_data(Bytes::from_static(b"{\"leadId\":")).await;
+        sender.abort(std::io::Error::other("told to break off"));
+    });
+    *response.body_mut() = body.boxed_unsync();
+    response
 }
