@@ -83,7 +83,7 @@ struct Shape([bool; 4]);
 
 impl Shape {
     /// The names that entries of this shape have.
-    fn of<'a>(self, names: [Option<&'a str>; 4]) -> [Option<&'a str>; 4] {
+    fn of(self, names: [Option<&str>; 4]) -> [Option<&str>; 4] {
         let [issuer, subject, client_id, token_id] = names;
         let Self([has_issuer, has_subject, has_client_id, has_token_id]) = self;
         [
