@@ -70,3 +70,68 @@ pub(super) fn introspection(mut section: Section) -> Option<Introspection> {
         waiting,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::Path;
+
+    use super::super::section::faults_of;
+    use super::*;
+
+    const SOUND: &str = r#"url = "https://idp.example.com/introspect"
+client_id = "cms-gateway"
+client_secret = "secret"
+"#;
+
+    fn folder(mode: u32) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("secret");
+        fs::write(&file, "of the gateway").unwrap();
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        folder
+    }
+
+    #[test]
+    fn what_is_left_out_has_its_default() {
+        let folder = folder(0o600);
+        let (taken, faults) = faults_of(SOUND, folder.path(), introspection);
+        assert_eq!(faults, Vec::<String>::new());
+        let taken = taken.unwrap();
+        assert_eq!(taken.client_secret, folder.path().join("secret"));
+        assert_eq!((taken.max_age, taken.timeout), (10 * SECOND, 2 * SECOND));
+        assert_eq!((taken.concurrency, taken.waiting), (16, 256));
+    }
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        let folder = folder(0o600);
+        let told = |text: String, folder: &Path, words: &str| {
+            let (_, faults) = faults_of(&text, folder, introspection);
+            assert!(faults.len() == 1 && faults[0].contains(words), "{words}: {faults:?}");
+            assert!(!faults[0].contains("of the gateway"), "{faults:?}");
+        };
+        for (added, words) in [
+            ("max_age = \"61s\"", "max_age"),
+            ("timeout = \"1ms\"", "timeout"),
+            ("concurrency = 0", "concurrency"),
+            ("waiting = 10001", "waiting"),
+            ("clientid = \"a\"", "did you mean client_id?"),
+        ] {
+            told(format!("{SOUND}{added}\n"), folder.path(), words);
+        }
+        let with = |url: &str| SOUND.replace("https://idp.example.com/introspect", url);
+        told(with("http://idp.example.com/"), folder.path(), "plain text");
+        told(with("https://a:b@idp.example.com/"), folder.path(), "user name");
+        told(with("/introspect"), folder.path(), "no whole URL");
+        for good in ["http://127.0.0.1:1/", "http://idp.example.com/\"\nallow_plaintext = true #"] {
+            let (taken, faults) = faults_of(&with(good), folder.path(), introspection);
+            assert!(taken.is_some() && faults.is_empty(), "{good}: {faults:?}");
+        }
+        told(SOUND.replace("\"secret\"", "\"gone\""), folder.path(), "can't be read");
+        told(SOUND.to_owned(), self::folder(0o644).path(), "mode 0644");
+        fs::write(folder.path().join("secret"), "\n").unwrap();
+        told(SOUND.to_owned(), folder.path(), "empty");
+    }
+}

@@ -28,3 +28,29 @@ pub(super) fn revocation(mut section: Section) -> Option<Revocation> {
     }
     Some(Revocation { file: file.value })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::section::faults_of;
+    use super::*;
+
+    #[test]
+    fn a_list_at_fault_is_told_with_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("revoked.json");
+        let check = || faults_of("file = \"revoked.json\"", folder.path(), revocation);
+        let (_, faults) = check();
+        assert!(faults[0].contains("revoked.json can't be read: No such file"), "{faults:?}");
+        fs::write(&file, r#"{"revoked":[{"subject":"a"},{"subject":""}]}"#).unwrap();
+        let (_, faults) = check();
+        assert!(faults[0].starts_with("file: "), "{faults:?}");
+        assert!(faults[0].contains("/revoked/1/subject: must not be empty"), "{faults:?}");
+        fs::write(&file, r#"{"revoked":[]}"#).unwrap();
+        let (taken, faults) = check();
+        assert_eq!((taken.unwrap().file, faults), (file, vec![]));
+        let (taken, faults) = faults_of("", folder.path(), revocation);
+        assert!(taken.is_none() && faults[0].contains("is missing"), "{faults:?}");
+    }
+}

@@ -375,6 +375,23 @@ impl Drop for Section {
     }
 }
 
+/// What `take` makes of a text, and the faults that it finds there.
+#[cfg(test)]
+pub(super) fn faults_of<T>(
+    text: &str,
+    folder: &Path,
+    take: impl FnOnce(Section) -> T,
+) -> (T, Vec<String>) {
+    let noted = Rc::new(RefCell::default());
+    let root = super::document::read(text, &BTreeMap::new()).unwrap_or_else(|faults| {
+        panic!("{faults:?}");
+    });
+    let taken = take(Section::root(root, folder, &noted));
+    let told = |fault: &Fault| format!("{}: {}", fault.key, fault.message);
+    let faults = noted.borrow().iter().map(told).collect();
+    (taken, faults)
+}
+
 struct Hint<'a>(&'a [String]);
 
 impl Display for Hint<'_> {
