@@ -121,6 +121,7 @@ async function generation() {
 // What it keeps (opaque tokens, proofs that were used) is the process's.
 function provide() {
   const oidc = new Provider(issuer, {
+    clientAuthMethods: ["client_secret_basic", "self_signed_tls_client_auth"],
     clients: clients(),
     cookies: { keys: ["no cookie is used"] },
     extraTokenClaims: (_, token) => ({ roles: token.scope ? token.scope.split(" ") : [] }),

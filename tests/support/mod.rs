@@ -434,3 +434,7 @@ fn is_whole(request: &[u8]) -> bool {
 
 /// For the tests of those who read a trail.
 pub mod reading;
+
+/// For the tests with an identity provider that is not ours.
+pub mod bound;
+pub mod provider;

@@ -1,0 +1,260 @@
+//! Tokens of a certified provider that is not ours are accepted, through all that it does to its
+//! keys, and what else it signs is not.
+
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::sync::RwLock;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde_json::{Value, json};
+
+use support::bound::DpopKey;
+use support::provider::{DPOP_APP, MTLS_APP, PLAIN_APP, Provider, Rotation};
+use support::{SAMPLE, World, wait_for};
+
+/// The algorithms of its tokens, with a key of three kinds.
+const ALGORITHMS: [&str; 4] = ["RS256", "PS256", "ES256", "EdDSA"];
+/// Where the gateway finds the provider's keys: `discover` or `url`.
+const DISCOVERS: bool = false;
+/// How fresh it keeps them: as fresh as it can be told to.
+const FRESHNESS: &str = "";
+/// The least time between two refreshes that unknown keys cause, as [`FRESHNESS`] says.
+const COOL_DOWN: Duration = Duration::from_secs(1);
+
+/// A gateway that accepts the tokens of this provider.
+fn world(provider: &Provider) -> World {
+    World::with(|config| {
+        let (before, after) = config.split_once("jwks = ").unwrap();
+        let (_, after) = after.split_once("[roles.").unwrap();
+        let (before, _) = before.split_once("issuer = ").unwrap();
+        let algorithms = ALGORITHMS.map(|name| format!("{name:?}")).join(", ");
+        *config = format!(
+            "{before}issuer = {:?}\naudiences = [\"cms-gateway\"]\n{}\nalgorithms = [{algorithms}]\n\
+             roles_claim = \"roles\"\n[roles.{after}",
+            provider.issuer(),
+            keys(provider),
+        );
+    })
+}
+
+fn keys(provider: &Provider) -> String {
+    let source = if DISCOVERS {
+        "discover = true".to_owned()
+    } else {
+        format!("url = {:?}", provider.jwks_url())
+    };
+    let is_tls = provider.issuer().starts_with("https:");
+    let ca = if is_tls { format!(", ca = {:?}", provider.ca()) } else { String::new() };
+    format!("jwks = {{ {source}{ca}{FRESHNESS} }}")
+}
+
+fn refreshes(world: &World, provider: &Provider, result: &str) -> f64 {
+    let labels = format!("{{issuer=\"{}\",result=\"{result}\"}}", provider.issuer());
+    world.gateway.metric(&format!("cms_gateway_jwks_refresh_total{labels}")).unwrap_or_default()
+}
+
+/// Waits for a refresh of the keys that begins from now on.
+fn wait_for_a_refresh(world: &World, provider: &Provider, result: &str) {
+    let before = refreshes(world, provider, result);
+    // One may be under way.
+    wait_for("a refresh", || refreshes(world, provider, result) >= before + 2.0);
+}
+
+fn claims(token: &str) -> Value {
+    let part = token.split('.').nth(1).unwrap();
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
+}
+
+#[test]
+fn a_real_token_is_accepted_whatever_it_is_signed_with() {
+    let provider = Provider::start();
+    let world = world(&provider);
+    world.gateway.wait_until_ready();
+    for algorithm in ALGORITHMS {
+        let token = provider.token(algorithm);
+        assert_eq!(world.put(&token, SAMPLE).status, 200, "{algorithm}");
+        let intent = world.records().into_iter().rev().find(|it| it["kind"] == "intent").unwrap();
+        let expected = json!({
+            "issuer": provider.issuer(), "subject": PLAIN_APP, "client_id": PLAIN_APP,
+            "roles": ["campaign-supervisor"], "token_id": claims(&token)["jti"],
+        });
+        assert_eq!(intent["actor"], expected, "{algorithm}");
+    }
+    let dialer = provider.token_for("urn:cms-gateway:ES256", "north-dialer");
+    assert_eq!(world.put(&dialer, SAMPLE).code(), "GW-3001", "the scope is the role");
+}
+
+#[test]
+fn a_provider_over_tls_is_asked_with_the_configured_authority() {
+    let provider = Provider::start_with_tls();
+    let world = world(&provider);
+    world.gateway.wait_until_ready();
+    assert_eq!(world.put(&provider.token("ES256"), SAMPLE).status, 200);
+}
+
+#[test]
+fn what_else_the_provider_signs_is_refused() {
+    let provider = Provider::start();
+    let world = world(&provider);
+    world.gateway.wait_until_ready();
+    let others = [
+        ("of another audience", provider.token_for("urn:other:ES256", "campaign-supervisor")),
+        ("an ID token", provider.id_token()),
+        ("opaque", provider.token("opaque")),
+    ];
+    for (what, token) in others {
+        let reply = world.put(&token, SAMPLE);
+        assert_eq!((reply.status, reply.code().as_str()), (401, "GW-2002"), "{what}");
+    }
+    assert_eq!(world.put(&provider.token("ES256"), SAMPLE).status, 200);
+}
+
+#[test]
+fn the_providers_keys_change_under_load_and_no_good_token_is_refused() {
+    let provider = Provider::start();
+    let world = world(&provider);
+    world.gateway.wait_until_ready();
+    // Whoever holds it for reading has a token that must still be good.
+    let in_use = RwLock::new(());
+    let (ended, answers) = (AtomicBool::new(false), ALGORITHMS.map(|_| AtomicUsize::new(0)));
+    let flow = || {
+        let (begun, before) = (Instant::now(), answers.each_ref().map(count));
+        wait_for("traffic", || {
+            let more = answers.iter().zip(before).all(|(now, before)| count(now) >= before + 20);
+            assert!(!ended.load(Ordering::Relaxed), "a good token was refused");
+            more && begun.elapsed() > COOL_DOWN
+        });
+    };
+    std::thread::scope(|scope| {
+        for (algorithm, answers) in ALGORITHMS.iter().zip(&answers) {
+            let (provider, world, in_use, ended) = (&provider, &world, &in_use, &ended);
+            scope.spawn(move || {
+                while !ended.load(Ordering::Relaxed) {
+                    let _good = in_use.read().unwrap();
+                    let reply = world.put(&provider.token(algorithm), SAMPLE);
+                    if reply.status != 200 {
+                        ended.store(true, Ordering::Relaxed);
+                        panic!("{algorithm}, after {} answers: {reply:?}", count(answers));
+                    }
+                    answers.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        }
+        for rotation in [Rotation::Overlap, Rotation::Overlap, Rotation::Withdraw] {
+            flow();
+            provider.rotate(rotation);
+        }
+        for _ in 0..2 {
+            flow();
+            let _none_in_use = in_use.write().unwrap();
+            provider.rotate(Rotation::Swap);
+        }
+        flow();
+        ended.store(true, Ordering::Relaxed);
+    });
+}
+
+fn count(answers: &AtomicUsize) -> usize {
+    answers.load(Ordering::Relaxed)
+}
+
+#[test]
+fn a_token_of_a_withdrawn_key_is_refused_from_the_refresh_on_that_shows_it() {
+    let provider = Provider::start();
+    let world = world(&provider);
+    world.gateway.wait_until_ready();
+    let old = provider.token("RS256");
+    assert_eq!(world.put(&old, SAMPLE).status, 200);
+    provider.rotate(Rotation::Overlap);
+    wait_for_a_refresh(&world, &provider, "success");
+    let new = provider.token("RS256");
+    assert_eq!(world.put(&new, SAMPLE).status, 200);
+    assert_eq!(world.put(&old, SAMPLE).status, 200, "its key is still published");
+    provider.rotate(Rotation::Withdraw);
+    wait_for_a_refresh(&world, &provider, "success");
+    let reply = world.put(&old, SAMPLE);
+    assert_eq!((reply.status, reply.code().as_str()), (401, "GW-2002"));
+    assert_eq!(world.put(&new, SAMPLE).status, 200);
+}
+
+#[test]
+fn known_keys_serve_while_the_provider_is_away_and_after_its_return() {
+    let mut provider = Provider::start();
+    let world = world(&provider);
+    world.gateway.wait_until_ready();
+    let early = provider.token("ES256");
+    provider.stop();
+    wait_for_a_refresh(&world, &provider, "failure");
+    assert_eq!(world.put(&early, SAMPLE).status, 200);
+    assert_eq!(world.gateway.admin("/readyz").status, 200);
+    provider.start_again();
+    wait_for_a_refresh(&world, &provider, "success");
+    for token in [early, provider.token("ES256")] {
+        assert_eq!(world.put(&token, SAMPLE).status, 200);
+    }
+}
+
+#[test]
+fn a_provider_that_returns_with_other_keys_is_believed() {
+    let mut provider = Provider::start();
+    let world = world(&provider);
+    world.gateway.wait_until_ready();
+    let early = provider.token("ES256");
+    assert_eq!(world.put(&early, SAMPLE).status, 200);
+    provider.stop();
+    provider.start_again_with_other_keys();
+    wait_for_a_refresh(&world, &provider, "success");
+    assert_eq!(world.put(&provider.token("ES256"), SAMPLE).status, 200);
+    assert_eq!(world.put(&early, SAMPLE).code(), "GW-2002");
+}
+
+#[test]
+fn a_gateway_that_is_there_before_its_provider_waits_for_it() {
+    let mut provider = Provider::start();
+    let token = provider.token("ES256");
+    provider.stop();
+    let world = world(&provider);
+    let reply = world.put(&token, SAMPLE);
+    assert_eq!((reply.status, reply.code().as_str()), (503, "GW-2004"));
+    assert_eq!(world.gateway.admin("/readyz").status, 503);
+    provider.start_again();
+    world.gateway.wait_until_ready();
+    assert_eq!(world.put(&token, SAMPLE).status, 200);
+}
+
+#[test]
+fn the_provider_binds_a_token_to_a_key_or_to_a_certificate() {
+    let provider = Provider::start_with_tls();
+    let key = DpopKey::generate();
+    let token = claims(&provider.dpop_token(&key, "ES256"));
+    assert_eq!(token["client_id"], DPOP_APP);
+    assert_eq!(token["cnf"], json!({"jkt": key.thumbprint()}));
+    let token = claims(&provider.mtls_token("ES256"));
+    assert_eq!(token["client_id"], MTLS_APP);
+    assert_eq!(token["cnf"], json!({"x5t#S256": provider.client_certificate().thumbprint()}));
+}
+
+#[test]
+fn the_provider_says_what_an_opaque_token_is() {
+    let provider = Provider::start();
+    let answer = provider.introspect(&provider.token("opaque"));
+    for (name, expected) in [
+        ("active", json!(true)),
+        ("iss", json!(provider.issuer())),
+        ("aud", json!("cms-gateway")),
+        ("client_id", json!(PLAIN_APP)),
+        ("scope", json!("campaign-supervisor")),
+        ("roles", json!(["campaign-supervisor"])),
+        ("token_type", json!("Bearer")),
+    ] {
+        assert_eq!(answer[name], expected, "{name}");
+    }
+    assert!(answer["exp"].is_u64());
+    assert_eq!(provider.introspect("unknown"), json!({"active": false}));
+}
