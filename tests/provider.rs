@@ -20,8 +20,6 @@ use support::{SAMPLE, World, wait_for};
 
 /// The algorithms of its tokens, with a key of three kinds.
 const ALGORITHMS: [&str; 4] = ["RS256", "PS256", "ES256", "EdDSA"];
-/// Where the gateway finds the provider's keys: `discover` or `url`.
-const DISCOVERS: bool = false;
 /// How fresh it keeps them: as fresh as it can be told to.
 const FRESHNESS: &str = "";
 /// The least time between two refreshes that unknown keys cause, as [`FRESHNESS`] says.
@@ -29,29 +27,27 @@ const COOL_DOWN: Duration = Duration::from_secs(1);
 
 /// A gateway that accepts the tokens of this provider.
 fn world(provider: &Provider) -> World {
+    world_with(provider, &url(provider))
+}
+
+/// A gateway that finds the keys of this provider so.
+fn world_with(provider: &Provider, source: &str) -> World {
+    let is_tls = provider.issuer().starts_with("https:");
+    let ca = if is_tls { format!(", ca = {:?}", provider.ca()) } else { String::new() };
     World::with(|config| {
-        let (before, after) = config.split_once("jwks = ").unwrap();
+        let (before, after) = config.split_once("issuer = ").unwrap();
         let (_, after) = after.split_once("[roles.").unwrap();
-        let (before, _) = before.split_once("issuer = ").unwrap();
-        let algorithms = ALGORITHMS.map(|name| format!("{name:?}")).join(", ");
+        let issuer = provider.issuer();
         *config = format!(
-            "{before}issuer = {:?}\naudiences = [\"cms-gateway\"]\n{}\nalgorithms = [{algorithms}]\n\
-             roles_claim = \"roles\"\n[roles.{after}",
-            provider.issuer(),
-            keys(provider),
+            "{before}issuer = \"{issuer}\"\naudiences = [\"cms-gateway\"]\n\
+             jwks = {{ {source}{ca}{FRESHNESS} }}\nalgorithms = {ALGORITHMS:?}\n\
+             roles_claim = \"roles\"\n[roles.{after}"
         );
     })
 }
 
-fn keys(provider: &Provider) -> String {
-    let source = if DISCOVERS {
-        "discover = true".to_owned()
-    } else {
-        format!("url = {:?}", provider.jwks_url())
-    };
-    let is_tls = provider.issuer().starts_with("https:");
-    let ca = if is_tls { format!(", ca = {:?}", provider.ca()) } else { String::new() };
-    format!("jwks = {{ {source}{ca}{FRESHNESS} }}")
+fn url(provider: &Provider) -> String {
+    format!("url = \"{}\"", provider.jwks_url())
 }
 
 fn refreshes(world: &World, provider: &Provider, result: &str) -> f64 {
@@ -93,9 +89,11 @@ fn a_real_token_is_accepted_whatever_it_is_signed_with() {
 #[test]
 fn a_provider_over_tls_is_asked_with_the_configured_authority() {
     let provider = Provider::start_with_tls();
-    let world = world(&provider);
-    world.gateway.wait_until_ready();
-    assert_eq!(world.put(&provider.token("ES256"), SAMPLE).status, 200);
+    for source in [url(&provider)] {
+        let world = world_with(&provider, &source);
+        world.gateway.wait_until_ready();
+        assert_eq!(world.put(&provider.token("ES256"), SAMPLE).status, 200, "{source}");
+    }
 }
 
 #[test]

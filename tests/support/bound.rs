@@ -1,5 +1,9 @@
 //! What a token can be bound to: a key (RFC 9449, DPoP) or a certificate (RFC 8705).
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair};
@@ -7,10 +11,14 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{Jwk, ThumbprintHash};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
+
+use super::{PATIENCE, Reply, parse};
 
 /// An ES256 key and the proofs that somebody has it.
 pub struct DpopKey {
@@ -78,6 +86,36 @@ impl ClientCertificate {
     pub fn thumbprint(&self) -> String {
         hash(&self.der)
     }
+}
+
+/// As [`super::exchange`], over TLS with somebody whom this file vouches for, to whom this
+/// certificate is shown if he asks.
+pub fn exchange_over_tls(
+    address: SocketAddr,
+    ca: &Path,
+    certificate: Option<&ClientCertificate>,
+    bytes: &[u8],
+) -> Reply {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(ca).unwrap()).unwrap();
+    let builder = ClientConfig::builder().with_root_certificates(roots);
+    let config = match certificate {
+        None => builder.with_no_client_auth(),
+        Some(own) => {
+            let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(own.key.clone()));
+            builder.with_client_auth_cert(vec![own.der.clone()], key).unwrap()
+        }
+    };
+    let tcp = TcpStream::connect(address).unwrap();
+    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    let name = ServerName::from(address.ip());
+    let connection = ClientConnection::new(Arc::new(config), name).unwrap();
+    let mut stream = StreamOwned::new(connection, tcp);
+    // As in [`super::exchange`], a refusal may come before all is written.
+    let _ = stream.write_all(bytes);
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    parse(&answer)
 }
 
 fn hash(bytes: &[u8]) -> String {

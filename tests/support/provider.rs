@@ -1,22 +1,18 @@
 //! The identity provider that is not ours: node's `oidc-provider`, which `tests/run` installs.
 
 use std::fs;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
-use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::bound::{ClientCertificate, DpopKey};
-use super::{PATIENCE, Reply, exchange, parse};
+use super::bound::{ClientCertificate, DpopKey, exchange_over_tls};
+use super::{Reply, exchange};
 
 /// The client of plain tokens; its name is the subject of its tokens too.
 pub const PLAIN_APP: &str = "plain-app";
@@ -202,25 +198,7 @@ impl Provider {
         if !self.issuer.starts_with("https:") {
             return exchange(self.address(), request.as_bytes());
         }
-        let mut roots = RootCertStore::empty();
-        roots.add(CertificateDer::from_pem_file(self.ca()).unwrap()).unwrap();
-        let builder = ClientConfig::builder().with_root_certificates(roots);
-        let config = match certificate {
-            None => builder.with_no_client_auth(),
-            Some(own) => {
-                let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(own.key.clone()));
-                builder.with_client_auth_cert(vec![own.der.clone()], key).unwrap()
-            }
-        };
-        let name = ServerName::from(self.address().ip());
-        let tcp = TcpStream::connect(self.address()).unwrap();
-        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
-        let connection = ClientConnection::new(Arc::new(config), name).unwrap();
-        let mut stream = StreamOwned::new(connection, tcp);
-        stream.write_all(request.as_bytes()).unwrap();
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
-        parse(&answer)
+        exchange_over_tls(self.address(), &self.ca(), certificate, request.as_bytes())
     }
 }
 
