@@ -20,14 +20,16 @@ use support::{SAMPLE, World, wait_for};
 
 /// The algorithms of its tokens, with a key of three kinds.
 const ALGORITHMS: [&str; 4] = ["RS256", "PS256", "ES256", "EdDSA"];
+/// Where the gateway finds the keys when a test does not care.
+const DISCOVER: &str = "discover = true";
 /// How fresh it keeps them: as fresh as it can be told to.
-const FRESHNESS: &str = "";
+const FRESHNESS: &str = ", refresh = \"1s\", cool_down = \"1s\", max_stale = \"24h\"";
 /// The least time between two refreshes that unknown keys cause, as [`FRESHNESS`] says.
 const COOL_DOWN: Duration = Duration::from_secs(1);
 
 /// A gateway that accepts the tokens of this provider.
 fn world(provider: &Provider) -> World {
-    world_with(provider, &url(provider))
+    world_with(provider, DISCOVER)
 }
 
 /// A gateway that finds the keys of this provider so.
@@ -44,10 +46,6 @@ fn world_with(provider: &Provider, source: &str) -> World {
              roles_claim = \"roles\"\n[roles.{after}"
         );
     })
-}
-
-fn url(provider: &Provider) -> String {
-    format!("url = \"{}\"", provider.jwks_url())
 }
 
 fn refreshes(world: &World, provider: &Provider, result: &str) -> f64 {
@@ -89,8 +87,8 @@ fn a_real_token_is_accepted_whatever_it_is_signed_with() {
 #[test]
 fn a_provider_over_tls_is_asked_with_the_configured_authority() {
     let provider = Provider::start_with_tls();
-    for source in [url(&provider)] {
-        let world = world_with(&provider, &source);
+    for source in [DISCOVER, &format!("url = \"{}\"", provider.jwks_url())] {
+        let world = world_with(&provider, source);
         world.gateway.wait_until_ready();
         assert_eq!(world.put(&provider.token("ES256"), SAMPLE).status, 200, "{source}");
     }
