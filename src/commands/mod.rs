@@ -6,6 +6,7 @@ mod explain;
 mod output;
 mod serve;
 mod text;
+mod token;
 
 use std::fmt::Display;
 use std::io::Write;
@@ -40,6 +41,9 @@ enum Command {
     },
     /// Say what would be decided, and which grant or lack made it so
     Explain(explain::Arguments),
+    /// Look at a token
+    #[command(subcommand)]
+    Token(token::Command),
     /// Read the audit trail: prove it, search it, follow it
     #[command(subcommand)]
     Audit(audit::Command),
@@ -52,6 +56,7 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Serve { config } => serve::run(&config),
         Command::Check { config } => check::run(&config),
         Command::Explain(arguments) => explain::run(&arguments),
+        Command::Token(command) => token::run(&command),
         Command::Audit(command) => audit::run(&command),
     }
 }

@@ -116,6 +116,15 @@ pub enum TokenType {
 }
 
 impl TokenType {
+    /// Its name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::AccessToken => "at+jwt",
+            Self::Jwt => "JWT",
+        }
+    }
+
     /// By its name, with or without `application/`, in any case.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {

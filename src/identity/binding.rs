@@ -106,7 +106,8 @@ impl Confirmation {
         if members.is_empty() { Err(BindingFault::Malformed) } else { Ok(confirmation) }
     }
 
-    fn is_none(&self) -> bool {
+    /// Whether whoever has the token may use it.
+    pub(super) fn is_none(&self) -> bool {
         self.certificate.is_none() && self.key.is_none()
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::Refusal;
 use super::binding::{Confirmation, SenderFault};
+use super::inspect::shown;
 use crate::config::Issuer;
 use crate::strict_json;
 
@@ -18,21 +19,66 @@ use crate::strict_json;
 #[derive(Debug, Clone)]
 pub(super) struct Claims(Arc<Map<String, Value>>);
 
-/// A rule, with the name that it has in `token check`.
+/// A rule, with the name and the words that it has in `token check`.
 pub(super) struct Rule {
     pub(super) name: &'static str,
     pub(super) check: fn(&Claims, &Issuer) -> Result<(), Refusal>,
+    pub(super) describe: fn(&Claims, &Issuer) -> String,
 }
 
 /// Every rule that stays kept as long as the configuration is the same.
 pub(super) const RULES: &[Rule] = &[
-    Rule { name: "audience", check: |claims, issuer| claims.are_meant_for(&issuer.audiences) },
-    Rule { name: "times", check: |claims, _| claims.times().map(|_| ()) },
-    Rule { name: "max_lifetime", check: Claims::have_lifetime },
-    Rule { name: "actor", check: |claims, _| claims.name_an_actor() },
-    Rule { name: "roles", check: |claims, issuer| claims.roles(issuer).map(|_| ()) },
-    Rule { name: "binding", check: |claims, _| claims.confirmation().map(|_| ()) },
-    Rule { name: "profile", check: Claims::keep_profile },
+    Rule {
+        name: "audience",
+        check: |claims, issuer| claims.are_meant_for(&issuer.audiences),
+        describe: |claims, issuer| {
+            format!("aud {}; configured: {}", claims.shown("aud"), issuer.audiences.join(", "))
+        },
+    },
+    Rule {
+        name: "times",
+        check: |claims, _| claims.times().map(|_| ()),
+        describe: |claims, _| claims.shown_all(&["exp", "nbf", "iat"]),
+    },
+    Rule {
+        name: "max_lifetime",
+        check: Claims::have_lifetime,
+        describe: |claims, issuer| match issuer.max_lifetime {
+            None => "any is accepted".to_owned(),
+            Some(longest) => format!(
+                "{}; {} at most",
+                claims.shown_all(&["iat", "exp"]),
+                humantime::format_duration(longest)
+            ),
+        },
+    },
+    Rule {
+        name: "actor",
+        check: |claims, _| claims.name_an_actor(),
+        describe: |claims, _| claims.shown_all(&["sub", "client_id", "azp", "jti"]),
+    },
+    Rule {
+        name: "roles",
+        check: |claims, issuer| claims.roles(issuer).map(|_| ()),
+        describe: |claims, issuer| {
+            let (path, given) = (&issuer.roles_claim, claims.roles(issuer).unwrap_or_default());
+            let value = shown(claims.at(path));
+            format!("{path} {value}; roles: {}", given.join(", "))
+        },
+    },
+    Rule {
+        name: "binding",
+        check: |claims, _| claims.confirmation().map(|_| ()),
+        describe: |claims, _| claims.shown_all(&["cnf"]),
+    },
+    Rule {
+        name: "profile",
+        check: Claims::keep_profile,
+        describe: |_, issuer| {
+            let name = if issuer.is_strict { "rfc9068" } else { "jwt: asks for no more" };
+            name.to_owned()
+        },
+    },
 ];
 
 /// When a token is valid (RFC 7519, sections 4.1.4 to 4.1.6), in seconds since 1970.
@@ -58,6 +104,15 @@ impl Claims {
 
     pub(super) fn value(&self, name: &str) -> Option<&Value> {
         self.0.get(name)
+    }
+
+    fn shown(&self, name: &str) -> String {
+        shown(self.0.get(name))
+    }
+
+    fn shown_all(&self, names: &[&str]) -> String {
+        let named = names.iter().map(|name| format!("{name} {}", self.shown(name)));
+        named.collect::<Vec<_>>().join(", ")
     }
 
     /// A claim that is a text and not empty.

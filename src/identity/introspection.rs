@@ -22,7 +22,8 @@ use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
 
-pub use self::fault::{IntrospectionFault, Unavailable};
+pub(super) use self::fault::IntrospectionFault;
+use self::fault::Unavailable;
 
 use self::answer::{Answer, Lifetime};
 use super::digest::{TokenDigest, TokenDigests};

@@ -98,6 +98,15 @@ impl TrustedIssuer {
         token: &str,
         now: SystemTime,
     ) -> Result<Arc<Verified>, Refusal> {
+        Ok(Arc::new(Verified::new(self.introspected(token, now).await?, &self.settings)?))
+    }
+
+    /// What the issuer says of its token.
+    pub(super) async fn introspected(
+        &self,
+        token: &str,
+        now: SystemTime,
+    ) -> Result<Claims, Refusal> {
         let Source::Introspection(introspection) = &self.source else {
             return Err(Refusal::NotCompact);
         };
@@ -106,7 +115,7 @@ impl TrustedIssuer {
         if claims.value("iss").is_some() && claims.issuer() != Some(&self.settings.issuer) {
             return Err(Refusal::UnknownIssuer);
         }
-        Ok(Arc::new(Verified::new(claims, &self.settings)?))
+        Ok(claims)
     }
 
     /// Whether the request comes from the one to whom the token is bound, if it is.

@@ -13,6 +13,7 @@ mod cache;
 mod claims;
 mod digest;
 mod dpop;
+mod inspect;
 mod introspection;
 mod issuer;
 mod keys;
@@ -29,6 +30,7 @@ use http::{HeaderMap, Method, Request};
 
 pub use self::binding::{BindingFault, SenderFault};
 pub use self::dpop::ProofFault;
+pub use self::inspect::Finding;
 pub use self::keys::{Key, KeySet, KeySetError, KeyStatus};
 pub use self::principal::{Principal, Verified};
 pub use self::refusal::Refusal;
@@ -116,7 +118,9 @@ impl Identity {
             .map(|settings| TrustedIssuer::new(settings, &digests, events, metrics))
             .collect::<Result<_, _>>()?;
         let revocations = config.revocation.as_ref().map(|settings| {
-            Arc::new(Revocations::new(settings, events.clone(), Arc::clone(metrics)))
+            let list = Revocations::new(settings, events.clone(), Arc::clone(metrics));
+            list.load_now();
+            Arc::new(list)
         });
         let cache = TokenCache::new(&config.token_cache, digests);
         Ok(Self { issuers, revocations, cache, metrics: Arc::clone(metrics) })
@@ -241,6 +245,13 @@ impl Identity {
         }
         let is_known = revocations.state().in_force.is_some();
         Err(if is_known { Refusal::Revoked } else { Refusal::RevocationUnknown })
+    }
+
+    /// Waits until every issuer's keys have been looked for once.
+    pub async fn settle(&self) {
+        for keys in self.issuers.iter().filter_map(TrustedIssuer::keys) {
+            keys.settle().await;
+        }
     }
 
     /// The principal of a token, whoever sends it: for rehearsal alone, since a bound token proves

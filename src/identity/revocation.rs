@@ -20,7 +20,7 @@ pub use self::list::RevocationList;
 use crate::audit::{Event, Events};
 use crate::config;
 use crate::telemetry::Metrics;
-use crate::watch::{Sight, Watched};
+use crate::watch::{self, Sight, Watched};
 
 /// The file's list as it is in force.
 #[derive(Debug)]
@@ -76,6 +76,11 @@ impl Revocations {
         }
     }
 
+    /// Loads the file now, so that nobody is kept out at a start.
+    pub(super) fn load_now(&self) {
+        self.load(watch::read(&self.path, RevocationList::LARGEST));
+    }
+
     /// Loads the file at once, and whenever it says something else.
     pub(super) async fn watch_for_ever(self: Arc<Self>) {
         let mut file = Watched::new(self.path.clone(), RevocationList::LARGEST);
@@ -124,6 +129,11 @@ impl Revocations {
     }
 
     fn replace(&self, list: InForce) {
+        let is_known =
+            self.current.load().as_ref().is_some_and(|current| current.sha256 == list.sha256);
+        if is_known && self.fault.load().is_none() {
+            return;
+        }
         let entries = list.entries();
         let path = self.path.display();
         let detail = format!("{path}: {entries} entries, SHA-256 {}", list.sha256);

@@ -159,6 +159,15 @@ impl KeyStore {
         }
     }
 
+    /// Waits until they have been looked for once.
+    pub(super) async fn settle(&self) {
+        let mut ended = self.ended.subscribe();
+        while self.current.load().is_none() && self.asked().is_pending {
+            // It lives as long as this store.
+            let _ = ended.changed().await;
+        }
+    }
+
     fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Result<CurrentKey, Refusal> {
         let current = self.usable()?;
         let Some(held) = current.as_ref() else { return Err(Refusal::KeysUnavailable) };

@@ -1,0 +1,213 @@
+//! A token, rule by rule: for the developer whose token is refused, and for nobody on the network.
+//!
+//! Each finding comes from the function that decides for a request too, so that what is shown here
+//! is what happens there. What a request alone can show, its sender, is left open.
+
+use std::fmt::Display;
+use std::time::SystemTime;
+
+use serde_json::Value;
+
+use super::claims::{Claims, RULES};
+use super::issuer::{Source, TrustedIssuer};
+use super::keys::KeyStore;
+use super::principal::Verified;
+use super::token::{self, UnverifiedToken};
+use super::{Identity, Refusal, algorithm, authorization};
+use crate::config::TokenType;
+
+/// What became of a rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// The rule's name.
+    pub rule: &'static str,
+    /// Whether it is kept; nothing where it could not be applied.
+    pub kept: Option<Result<(), Refusal>>,
+    /// What the token says, and what would be right where it is wrong.
+    pub detail: String,
+}
+
+/// The rules in the order in which they are applied.
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn note(
+        &mut self,
+        rule: &'static str,
+        kept: Result<(), Refusal>,
+        detail: impl Display,
+    ) -> Result<(), Refusal> {
+        self.0.push(Finding { rule, kept: Some(kept), detail: detail.to_string() });
+        kept
+    }
+
+    fn leave_open(&mut self, rule: &'static str, detail: &str) {
+        self.0.push(Finding { rule, kept: None, detail: detail.to_owned() });
+    }
+}
+
+impl Identity {
+    /// Applies every rule to a token, as far as the ones before let it.
+    pub async fn inspect(&self, token: &str, now: SystemTime) -> Vec<Finding> {
+        let mut findings = Findings(Vec::new());
+        let size = format!("{} bytes, at most 8192 of a token's alphabet", token.len());
+        if findings.note("form", authorization::check(token), size).is_err() {
+            return findings.0;
+        }
+        if token::is_jws(token) {
+            self.inspect_jwt(token, now, &mut findings).await;
+        } else {
+            self.inspect_opaque(token, now, &mut findings).await;
+        }
+        findings.0
+    }
+
+    async fn inspect_jwt(&self, token: &str, now: SystemTime, findings: &mut Findings) {
+        let parsed = UnverifiedToken::parse(token);
+        let wanted = "header and claims in base64url, as JSON objects without doubled members";
+        let kept = parsed.as_ref().map(|_| ()).map_err(|refusal| *refusal);
+        let _ = findings.note("jwt", kept, wanted);
+        let Ok(token_read) = parsed else { return };
+        let named = self.issuer(token_read.issuer()).map(|(_, issuer)| issuer);
+        let known: Vec<_> = self.issuers().map(|(name, _)| name).collect();
+        let detail = format!(
+            "iss {}; configured: {}",
+            shown(token_read.claims().value("iss")),
+            known.join(", ")
+        );
+        let kept = named.as_ref().map(|_| ()).map_err(|refusal| *refusal);
+        let _ = findings.note("issuer", kept, detail);
+        let Ok(issuer) = named else { return };
+        match &issuer.source {
+            Source::Introspection(_) => self.inspect_answer(issuer, token, now, findings).await,
+            Source::Keys { keys, algorithms } => {
+                inspect_header(&token_read, issuer, findings);
+                inspect_signature(&token_read, keys, algorithms, findings).await;
+                self.inspect_claims(token_read.claims(), issuer, now, findings);
+            }
+        }
+    }
+
+    async fn inspect_opaque(&self, token: &str, now: SystemTime, findings: &mut Findings) {
+        let issuer = self.issuers.iter().find(|issuer| issuer.is_introspected());
+        let kept = issuer.map(|_| ()).ok_or(Refusal::NotCompact);
+        let detail = match issuer {
+            Some(issuer) => format!("not a JWT, so {} is asked about it", issuer.settings.issuer),
+            None => {
+                "not a JWT (three parts with dots between), and no issuer is introspected".into()
+            }
+        };
+        if findings.note("opaque", kept, detail).is_ok()
+            && let Some(issuer) = issuer
+        {
+            self.inspect_answer(issuer, token, now, findings).await;
+        }
+    }
+
+    async fn inspect_answer(
+        &self,
+        issuer: &TrustedIssuer,
+        token: &str,
+        now: SystemTime,
+        findings: &mut Findings,
+    ) {
+        let claims = issuer.introspected(token, now).await;
+        let kept = claims.as_ref().map(|_| ()).map_err(|refusal| *refusal);
+        let _ = findings.note("introspection", kept, "the issuer says whether it is active");
+        if let Ok(claims) = claims {
+            self.inspect_claims(&claims, issuer, now, findings);
+        }
+    }
+
+    fn inspect_claims(
+        &self,
+        claims: &Claims,
+        issuer: &TrustedIssuer,
+        now: SystemTime,
+        findings: &mut Findings,
+    ) {
+        for rule in RULES {
+            let detail = (rule.describe)(claims, &issuer.settings);
+            let _ = findings.note(rule.name, (rule.check)(claims, &issuer.settings), detail);
+        }
+        let Ok(verified) = Verified::new(claims.clone(), &issuer.settings) else { return };
+        let leeway = issuer.settings.leeway;
+        let detail = format!(
+            "now {}, with {} leeway",
+            humantime::format_rfc3339_seconds(now),
+            humantime::format_duration(leeway)
+        );
+        let _ = findings.note("validity", verified.times().allow(now, leeway), detail);
+        let detail = match self.revocations() {
+            None => "no [revocation] is configured",
+            Some(_) => "by the revocation list",
+        };
+        let _ = findings.note("revocation", self.is_in_force(&verified), detail);
+        let confirmation = verified.confirmation();
+        if !confirmation.is_none() {
+            findings.leave_open("sender", "bound; each request must prove that it is the sender's");
+        } else if issuer.settings.require_binding {
+            let refused = Refusal::Sender(super::BindingFault::Required.into());
+            let _ = findings.note("sender", Err(refused), "not bound, and require_binding is set");
+        } else {
+            let _ = findings.note("sender", Ok(()), "not bound: whoever has it may use it");
+        }
+    }
+}
+
+fn inspect_header(token: &UnverifiedToken<'_>, issuer: &TrustedIssuer, findings: &mut Findings) {
+    let detail = "no crit, no b64";
+    let _ = findings.note("header", token.is_understood(), detail);
+    let types = &issuer.settings.types;
+    let wanted: Vec<_> = types.iter().map(|name| name.name()).collect();
+    let missing = if types.contains(&TokenType::Jwt) { ", or none" } else { "" };
+    let typ = shown(token.header().get("typ"));
+    let detail = format!("typ {typ}; accepted: {}{missing}; no cty", wanted.join(", "));
+    let _ = findings.note("type", token.is_of_type(types), detail);
+}
+
+async fn inspect_signature(
+    token: &UnverifiedToken<'_>,
+    keys: &KeyStore,
+    accepted: &[jsonwebtoken::Algorithm],
+    findings: &mut Findings,
+) {
+    let named = token.algorithm(accepted);
+    let names: Vec<_> = accepted.iter().map(|accepted| algorithm::name(*accepted)).collect();
+    let detail =
+        format!("alg {}; accepted: {}", shown(token.header().get("alg")), names.join(", "));
+    let kept = named.map(|_| ());
+    let _ = findings.note("algorithm", kept, detail);
+    let key = match (named, token.key_id()) {
+        (Ok(algorithm), Ok(id)) => keys.key(id, algorithm).await.map(|key| (key.key, algorithm)),
+        (Err(_), Ok(_)) => {
+            findings.leave_open("key", "which algorithm it would be for is not known");
+            findings.leave_open("signature", "there is no key to check it with");
+            return;
+        }
+        (_, Err(refusal)) => Err(refusal),
+    };
+    let held = keys.status().keys;
+    let ids: Vec<_> = held.iter().map(|key| key.id().unwrap_or("(no kid)")).collect();
+    let detail =
+        format!("kid {}; the issuer's: {}", shown(token.header().get("kid")), ids.join(", "));
+    let kept = key.as_ref().map(|_| ()).map_err(|refusal| *refusal);
+    let _ = findings.note("key", kept, detail);
+    match key {
+        Ok((key, algorithm)) => {
+            let detail = format!("{} by that key", algorithm::name(algorithm));
+            let _ = findings.note("signature", token.is_signed_by(&key, algorithm), detail);
+        }
+        Err(_) => findings.leave_open("signature", "there is no key to check it with"),
+    }
+}
+
+/// A value as JSON, of a bounded length.
+pub(super) fn shown(value: Option<&Value>) -> String {
+    const LONGEST: usize = 200;
+    let text = value.map_or_else(|| "(missing)".to_owned(), Value::to_string);
+    if text.chars().count() <= LONGEST {
+        return text;
+    }
+    text.chars().take(LONGEST).chain("...".chars()).collect()
+}

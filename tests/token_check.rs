@@ -1,0 +1,118 @@
+//! `token check` says of each rule whether a token keeps it.
+
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use serde_json::json;
+use support::{BINARY, World};
+
+/// What the command prints on the token, and its exit status.
+fn check(world: &World, token: &str) -> (String, i32) {
+    let mut child = Command::new(BINARY)
+        .args(["token", "check", "--config"])
+        .arg(world.config())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(token.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    assert!(token.is_empty() || !text.concat().contains(token), "the token itself is shown");
+    (text.concat(), output.status.code().unwrap())
+}
+
+/// The rules that failed.
+fn failed(text: &str) -> Vec<&str> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix("FAIL  "));
+    lines.filter_map(|line| line.split(' ').next()).collect()
+}
+
+#[test]
+fn a_good_token_keeps_every_rule() {
+    let world = World::start();
+    let token = world.supervisor();
+    for written in [token.clone(), format!("{token}\n"), format!("Bearer {token}\n")] {
+        let (text, status) = check(&world, &written);
+        assert_eq!((failed(&text), status), (vec![], 0), "{text}");
+        assert!(text.ends_with("the token is accepted\n"), "{text}");
+        let rules: Vec<_> =
+            text.lines().filter_map(|line| line.split_whitespace().nth(1)).collect();
+        let expected = [
+            "form",
+            "jwt",
+            "issuer",
+            "header",
+            "type",
+            "algorithm",
+            "key",
+            "signature",
+            "audience",
+            "times",
+            "max_lifetime",
+            "actor",
+            "roles",
+            "binding",
+            "profile",
+            "validity",
+            "revocation",
+            "sender",
+            "token",
+        ];
+        assert_eq!(rules, expected, "{text}");
+    }
+}
+
+#[test]
+fn each_rule_that_is_broken_is_named_and_the_code_is_the_gateways() {
+    let world = World::start();
+    let claims = world.provider.claims("test-app", &["campaign-supervisor"]);
+    let with = |changes: &[(&str, serde_json::Value)]| {
+        let mut claims = claims.clone();
+        for (name, value) in changes {
+            claims[*name] = value.clone();
+        }
+        world.mint(&claims)
+    };
+    let other_key = {
+        let (message, _) =
+            world.supervisor().rsplit_once('.').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        let other = with(&[("jti", json!("another"))]);
+        format!("{message}.{}", other.rsplit_once('.').unwrap().1)
+    };
+    for (token, rules, said) in [
+        ("not-a-token".to_owned(), vec!["opaque"], "GW-2002, not_compact"),
+        ("a.b c.d".to_owned(), vec!["form"], "GW-2002, characters"),
+        ("e30.e30.!".to_owned(), vec!["form"], "GW-2002, characters"),
+        ("e30.W10.AA".to_owned(), vec!["jwt"], "GW-2002, claims"),
+        (with(&[("iss", json!("https://idp.example.com"))]), vec!["issuer"], "unknown_issuer"),
+        (with(&[("aud", json!("other"))]), vec!["audience"], "GW-2002, audience"),
+        (with(&[("exp", json!(1))]), vec!["validity"], "GW-2003, expired"),
+        (with(&[("exp", json!("1"))]), vec!["times"], "GW-2002, time"),
+        (with(&[("sub", json!(7)), ("aud", json!([]))]), vec!["audience", "actor"], "audience"),
+        (with(&[("roles", json!({}))]), vec!["roles"], "GW-2002, roles"),
+        (with(&[("cnf", json!({"kid": "x"}))]), vec!["binding"], "binding_malformed"),
+        (other_key, vec!["signature"], "GW-2002, signature"),
+    ] {
+        let (text, status) = check(&world, &token);
+        assert_eq!((failed(&text), status), (rules, 1), "{text}");
+        assert!(text.lines().last().unwrap().contains(said), "{said}: {text}");
+    }
+    // What the command says is what happens.
+    world.gateway.wait_until_ready();
+    assert_eq!(world.put(&with(&[("exp", json!(1))]), support::SAMPLE).code(), "GW-2003");
+}
+
+#[test]
+fn nothing_on_standard_input_is_wrong_use() {
+    let world = World::start();
+    let (text, status) = check(&world, "");
+    assert_eq!(status, 2, "{text}");
+    assert!(text.contains("standard input"), "{text}");
+}
