@@ -19,7 +19,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -30,7 +30,7 @@ use cms_gateway::audit::log::Log;
 use cms_gateway::audit::note::Signer;
 use cms_gateway::audit::tree::Hash;
 use cms_gateway::audit::{Audit, Events, Outcome, folder};
-use cms_gateway::config::{self, Durability, Issuer, Jwks};
+use cms_gateway::config::{self, Durability};
 use cms_gateway::context::Context;
 use cms_gateway::identity::{Identity, Principal};
 use cms_gateway::operation;
@@ -160,16 +160,13 @@ async fn work(audit: Option<Arc<Audit>>, principal: Principal, start: Instant) -
 }
 
 fn principal() -> Principal {
-    let issuer = Issuer {
-        issuer: "https://idp.example.com/".to_owned(),
-        audiences: vec!["cms-gateway".to_owned()],
-        jwks: Jwks::File(PathBuf::new()),
-        algorithms: Vec::new(),
-        roles_claim: "roles".to_owned(),
-        leeway: Duration::ZERO,
-    };
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("gateway.toml");
+    fs::write(&file, CONFIGURATION).unwrap();
+    let environment = ["CMS_USER", "CMS_PASSWORD"].map(|name| (name.to_owned(), "x".to_owned()));
+    let config = config::load_with(&file, &environment.into()).unwrap();
     let metrics = Arc::new(Metrics::new().unwrap());
-    let identity = Identity::new(&[issuer], Events::default(), &metrics).unwrap();
+    let identity = Identity::new(&config, &Events::default(), &metrics).unwrap();
     let now = SystemTime::now();
     let soon = now.duration_since(UNIX_EPOCH).unwrap().as_secs() + 60;
     let claims = format!(
@@ -179,6 +176,28 @@ fn principal() -> Principal {
     );
     identity.rehearse(claims.as_bytes(), now).unwrap()
 }
+
+const CONFIGURATION: &str = r#"
+[listen]
+api = "127.0.0.1:0"
+admin = "127.0.0.1:0"
+[[issuers]]
+issuer = "https://idp.example.com/"
+audiences = ["cms-gateway"]
+jwks = { url = "http://127.0.0.1:9/" }
+algorithms = ["ES256"]
+[roles.campaign-supervisor]
+permissions = ["lead-users:assign"]
+campaigns = "any"
+[upstream]
+url = "http://127.0.0.1:9"
+[credential]
+source = "env"
+username = "CMS_USER"
+password = "CMS_PASSWORD"
+[audit]
+directory = "audit"
+"#;
 
 /// User and system time of this process.
 fn cpu() -> Duration {

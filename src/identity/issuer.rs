@@ -33,7 +33,7 @@ pub(super) enum Source {
     /// A signature by one of its keys.
     Keys { keys: Arc<KeyStore>, algorithms: Vec<Algorithm> },
     /// Its own word.
-    Introspection(Introspection),
+    Introspection(Box<Introspection>),
 }
 
 impl TrustedIssuer {
@@ -51,7 +51,8 @@ impl TrustedIssuer {
             },
             config::Proof::Introspection(introspection) => {
                 let digests = Arc::clone(digests);
-                Source::Introspection(Introspection::new(name, introspection, digests, metrics)?)
+                let asked = Introspection::new(name, introspection, digests, metrics)?;
+                Source::Introspection(Box::new(asked))
             }
         };
         let dpop = settings.dpop.as_ref().map(Dpop::new).transpose()?;

@@ -27,7 +27,7 @@ pub(super) enum Source {
     /// A file, which is watched.
     File(PathBuf),
     /// A server, which is asked.
-    Remote(Remote),
+    Remote(Box<Remote>),
 }
 
 /// A server that has the keys, with the client that asks it.
@@ -82,7 +82,7 @@ impl Source {
             }
         };
         let client = Client::new(scheme.as_ref(), ca.clone(), TIMEOUT)?;
-        Ok(Self::Remote(Remote { at, client }))
+        Ok(Self::Remote(Box::new(Remote { at, client })))
     }
 }
 
