@@ -127,14 +127,13 @@ impl Gateway {
         let operation = operation::route(request.method(), request.uri().path())?;
         seen.operation = operation.name;
         head::check_target(&request)?;
-        seen.decision = "deny";
         let decided =
             match self.identity.authenticate(Call::of(&request, context.certificate)).await {
                 Ok(principal) => {
                     seen.nonce = self.identity.nonce(&principal);
                     self.decide(principal, operation, request).await
                 }
-                Err(unauthenticated) => Err(self.refuse(unauthenticated)?),
+                Err(unauthenticated) => Err(self.refuse(context, unauthenticated, seen)?),
             };
         seen.decision = match &decided {
             Ok(_) => "allow",
@@ -162,17 +161,25 @@ impl Gateway {
     }
 
     /// Counts a refusal. What concerns a good token's holder is more: it goes on record.
-    fn refuse(&self, unauthenticated: Unauthenticated) -> Result<Refused, Problem> {
+    fn refuse(
+        &self,
+        context: &Context,
+        unauthenticated: Unauthenticated,
+        seen: &mut Seen,
+    ) -> Result<Refused, Problem> {
         let Unauthenticated { refusal, holder, nonce } = unauthenticated;
         self.metrics.token_refusals.with_label_values(&[refusal.label()]).inc();
         let mut problem = Problem::from(&refusal);
         if self.identity.takes_dpop() {
             problem = problem.offer_dpop(&refusal, nonce);
         }
+        seen.decision = if problem.code.is_denial() { "deny" } else { "none" };
         let Some(holder) = holder else {
             self.audit.count_anonymous(refusal);
             return Err(problem);
         };
+        let (request_id, reason) = (context.request_id, refusal.label());
+        tracing::warn!(%request_id, reason, "a good token was not used as it must be");
         Ok(Refused { problem, holder, reason: refusal.to_string().into(), change: None })
     }
 

@@ -93,7 +93,12 @@ impl Code {
     pub(crate) const fn is_denial(self) -> bool {
         matches!(
             self,
-            Self::NotGranted | Self::NotInCampaign | Self::OverRate | Self::TokenNotAcceptable
+            Self::NoToken
+                | Self::TokenNotAcceptable
+                | Self::TokenExpired
+                | Self::NotGranted
+                | Self::NotInCampaign
+                | Self::OverRate
         )
     }
 

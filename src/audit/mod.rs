@@ -296,6 +296,7 @@ impl Audit {
             if count > 0 {
                 let event = Event::new("anonymous_refusals").detail(refusal.label()).count(count);
                 let reason = refusal.to_string();
+                tracing::info!(reason = refusal.label(), count, "requests without a principal");
                 let code = crate::reply::Problem::from(refusal).code.as_str();
                 let record = Record::of_event(&self.gateway, event)
                     .kind(Kind::Denied)

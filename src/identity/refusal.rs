@@ -207,3 +207,21 @@ impl From<IntrospectionFault> for Refusal {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn each_reason_has_a_label_of_its_own_which_the_readme_lists() {
+        let readme = include_str!("../../README.md");
+        let mut labels = HashSet::new();
+        for refusal in Refusal::all() {
+            let label = refusal.label();
+            assert!(labels.insert(label), "{label} stands for two reasons");
+            assert!(readme.contains(&format!("`{label}`")), "{label} is not in README.md");
+        }
+    }
+}

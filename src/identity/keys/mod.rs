@@ -274,8 +274,9 @@ impl KeyStore {
                 Ok(fresh_for)
             }
             Err(error) => {
-                tracing::warn!(issuer = self.issuer, %error, "the issuer's keys can't be refreshed");
-                self.progress().error = Some((SystemTime::now(), error.to_string()));
+                let error = short(&error.to_string());
+                tracing::warn!(issuer = self.issuer, error, "the issuer's keys can't be refreshed");
+                self.progress().error = Some((SystemTime::now(), error));
                 if self.is_watched.load(Ordering::Relaxed) {
                     self.age_from_now_on();
                 }
@@ -301,10 +302,10 @@ impl KeyStore {
             None => keys,
         };
         if !is_same {
-            let ids: Vec<_> =
-                keys.keys().iter().map(|key| key.id().unwrap_or("(no kid)").to_owned()).collect();
-            let detail = format!("{}: {}", self.issuer, ids.join(", "));
-            self.events.record(Event::new("keys_changed").detail(detail));
+            let ids = keys.keys().iter().map(|key| key.id().unwrap_or("(no kid)"));
+            let ids = short(&ids.collect::<Vec<_>>().join(", "));
+            self.events
+                .record(Event::new("keys_changed").detail(format!("{}: {ids}", self.issuer)));
         }
         let keys = Arc::new(keys);
         self.current.store(Some(Arc::new(Held { keys, generation, fetched: Instant::now() })));
@@ -329,5 +330,14 @@ impl KeyStore {
 
     fn progress(&self) -> MutexGuard<'_, Progress> {
         self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Words that are in part the provider's, cut to a length that a log and a record can take.
+fn short(text: &str) -> String {
+    const LONGEST: usize = 1000;
+    match text.char_indices().nth(LONGEST) {
+        None => text.to_owned(),
+        Some((end, _)) => text.get(..end).unwrap_or_default().to_owned() + "...",
     }
 }

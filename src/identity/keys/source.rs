@@ -16,7 +16,7 @@ use crate::config;
 use crate::strict_json;
 use crate::watch::{Sight, Unreadable};
 
-/// How long a fetch may take, from the connection to the last byte.
+/// How long a fetch may take, from the first connection to the last byte, metadata included.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The most bytes of a key set or of an issuer's metadata.
 pub(super) const LARGEST: usize = 512 << 10;
@@ -60,6 +60,8 @@ pub(super) enum FetchError {
     Exchange { url: Uri, reason: String },
     #[error("{from} {error}")]
     KeySet { from: String, error: KeySetError },
+    #[error("no key set within {}", humantime::format_duration(TIMEOUT))]
+    TooSlow,
     #[error("{url}: its issuer is not {issuer:?}")]
     OtherIssuer { url: Uri, issuer: String },
     #[error("{url}: {reason}")]
@@ -76,12 +78,19 @@ impl Source {
             config::KeySource::Discovery { addresses, ca, allow_plaintext } => {
                 let (issuer, addresses) = (issuer.to_owned(), addresses.clone());
                 let allow_plaintext = *allow_plaintext;
-                // Also where the metadata is in plain text: the keys need not be.
-                let scheme = Some(Scheme::HTTPS);
+                let scheme = addresses.first().and_then(|url| url.scheme().cloned());
                 (Location::Metadata { issuer, addresses, allow_plaintext }, ca, scheme)
             }
         };
-        let client = Client::new(scheme.as_ref(), ca.clone(), TIMEOUT)?;
+        // Metadata in plain text may name keys that are not: those need roots of trust, if there are
+        // any.
+        let may_differ = matches!(at, Location::Metadata { .. }) && scheme != Some(Scheme::HTTPS);
+        let client = match Client::new(scheme.as_ref(), ca.clone(), TIMEOUT) {
+            Ok(client) if may_differ => {
+                Client::new(Some(&Scheme::HTTPS), ca.clone(), TIMEOUT).unwrap_or(client)
+            }
+            made => made?,
+        };
         Ok(Self::Remote(Box::new(Remote { at, client })))
     }
 }
@@ -98,13 +107,16 @@ fn parse(from: &str, bytes: &[u8]) -> Result<KeySet, FetchError> {
 
 impl Remote {
     pub(super) async fn fetch(&self) -> Result<Fetched, FetchError> {
-        match &self.at {
-            Location::KeySet(url) => self.keys(url).await,
-            Location::Metadata { issuer, addresses, allow_plaintext } => {
-                let url = self.discover(issuer, addresses, *allow_plaintext).await?;
-                self.keys(&url).await
+        let fetch = async {
+            match &self.at {
+                Location::KeySet(url) => self.keys(url).await,
+                Location::Metadata { issuer, addresses, allow_plaintext } => {
+                    let url = self.discover(issuer, addresses, *allow_plaintext).await?;
+                    self.keys(&url).await
+                }
             }
-        }
+        };
+        tokio::time::timeout(TIMEOUT, fetch).await.unwrap_or(Err(FetchError::TooSlow))
     }
 
     async fn keys(&self, url: &Uri) -> Result<Fetched, FetchError> {
