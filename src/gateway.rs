@@ -174,7 +174,10 @@ impl Gateway {
             problem = problem.offer_dpop(&refusal, nonce);
         }
         seen.decision = if problem.code.is_denial() { "deny" } else { "none" };
-        let Some(holder) = holder else {
+        let may_be_recorded = |holder: &Arc<Verified>| {
+            self.rates.as_ref().is_none_or(|rates| rates.admit_refused(holder).is_ok())
+        };
+        let Some(holder) = holder.filter(may_be_recorded) else {
             self.audit.count_anonymous(refusal);
             return Err(problem);
         };
