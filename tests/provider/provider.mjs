@@ -139,6 +139,7 @@ function provide() {
         selfSignedTlsClientAuth: true,
         getCertificate: (context) => context.socket.getPeerX509Certificate?.(),
       },
+      revocation: { enabled: true },
       resourceIndicators: { enabled: true, getResourceServerInfo: (_, name) => resource(name) },
     },
     jwks: { keys: generations.flat() },

@@ -11,6 +11,10 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{Jwk, ThumbprintHash};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair as CertificateKey,
+};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -26,7 +30,10 @@ pub struct DpopKey {
     public: Jwk,
 }
 
-/// A certificate of a client's own making, in both of its forms, and its key (PKCS#8).
+/// Who vouches for clients.
+pub struct ClientAuthority(CertifiedIssuer<'static, CertificateKey>);
+
+/// A client's certificate, in both of its forms, and its key (PKCS#8).
 pub struct ClientCertificate {
     pub pem: String,
     pub der: CertificateDer<'static>,
@@ -72,16 +79,28 @@ impl DpopKey {
     }
 }
 
-impl ClientCertificate {
-    pub fn generate(name: &str) -> Self {
-        let own = rcgen::generate_simple_self_signed([name.to_owned()]).unwrap();
-        Self {
-            pem: own.cert.pem(),
-            der: own.cert.der().clone(),
-            key: own.signing_key.serialize_der(),
-        }
+impl ClientAuthority {
+    pub fn generate() -> Self {
+        let mut parameters = CertificateParams::default();
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = CertificateKey::generate().unwrap();
+        Self(CertifiedIssuer::self_signed(parameters, key).unwrap())
     }
 
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    pub fn certificate(&self, name: &str) -> ClientCertificate {
+        let key = CertificateKey::generate().unwrap();
+        let mut parameters = CertificateParams::new([name.to_owned()]).unwrap();
+        parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        let own = parameters.signed_by(&key, &self.0).unwrap();
+        ClientCertificate { pem: own.pem(), der: own.der().clone(), key: key.serialize_der() }
+    }
+}
+
+impl ClientCertificate {
     /// What `cnf.x5t#S256` says of it (RFC 8705, section 3.1).
     pub fn thumbprint(&self) -> String {
         hash(&self.der)
@@ -118,6 +137,6 @@ pub fn exchange_over_tls(
     parse(&answer)
 }
 
-fn hash(bytes: &[u8]) -> String {
+pub fn hash(bytes: &[u8]) -> String {
     URL_SAFE_NO_PAD.encode(Sha256::digest(bytes))
 }

@@ -437,4 +437,6 @@ pub mod reading;
 
 /// For the tests with an identity provider that is not ours.
 pub mod bound;
+pub mod issuers;
 pub mod provider;
+pub mod sender;

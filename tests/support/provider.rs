@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::bound::{ClientCertificate, DpopKey, exchange_over_tls};
+use super::bound::{ClientAuthority, ClientCertificate, DpopKey, exchange_over_tls};
 use super::{Reply, exchange};
 
 /// The client of plain tokens; its name is the subject of its tokens too.
@@ -30,6 +30,8 @@ pub struct Provider {
     issuer: String,
     control: SocketAddr,
     child: Option<Child>,
+    /// With TLS, who vouches for clients.
+    authority: Option<ClientAuthority>,
     /// With TLS, the certificate that one client has, and must show.
     certificate: Option<ClientCertificate>,
 }
@@ -47,7 +49,7 @@ pub enum Rotation {
 
 impl Provider {
     pub fn start() -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), None)
+        Self::start_in(tempfile::tempdir().unwrap(), None, None)
     }
 
     /// Over TLS, with a certificate that [`Provider::ca`] vouches for.
@@ -56,14 +58,19 @@ impl Provider {
         let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
         fs::write(folder.path().join("tls.crt"), own.cert.pem()).unwrap();
         fs::write(folder.path().join("tls.key"), own.signing_key.serialize_pem()).unwrap();
-        let certificate = ClientCertificate::generate(MTLS_APP);
+        let authority = ClientAuthority::generate();
+        let certificate = authority.certificate(MTLS_APP);
         fs::write(folder.path().join("client.crt"), &certificate.pem).unwrap();
-        Self::start_in(folder, Some(certificate))
+        Self::start_in(folder, Some(authority), Some(certificate))
     }
 
-    fn start_in(folder: TempDir, certificate: Option<ClientCertificate>) -> Self {
+    fn start_in(
+        folder: TempDir,
+        authority: Option<ClientAuthority>,
+        certificate: Option<ClientCertificate>,
+    ) -> Self {
         let (child, issuer, control) = spawn(folder.path(), 0);
-        Self { folder, issuer, control, child: Some(child), certificate }
+        Self { folder, issuer, control, child: Some(child), authority, certificate }
     }
 
     /// Its name in its tokens, which is its address.
@@ -91,6 +98,11 @@ impl Provider {
     /// The certificate of [`MTLS_APP`].
     pub fn client_certificate(&self) -> &ClientCertificate {
         self.certificate.as_ref().unwrap()
+    }
+
+    /// Who vouches for that certificate, and for others if asked.
+    pub fn client_authority(&self) -> &ClientAuthority {
+        self.authority.as_ref().unwrap()
     }
 
     /// A supervisor's token for the gateway, signed with this algorithm, or `opaque`.
@@ -130,6 +142,13 @@ impl Provider {
     pub fn introspect(&self, token: &str) -> Value {
         let form = format!("token={token}");
         self.post("/token/introspection", &authorization(GATEWAY), &form, None).json()
+    }
+
+    /// Takes a token of [`PLAIN_APP`] back (RFC 7009).
+    pub fn revoke(&self, token: &str) {
+        let form = format!("token={token}");
+        let reply = self.post("/token/revocation", &authorization(PLAIN_APP), &form, None);
+        assert_eq!(reply.status, 200, "{reply:?}");
     }
 
     pub fn rotate(&self, rotation: Rotation) {
