@@ -229,11 +229,18 @@ fn a_link_that_is_swapped_is_seen() {
     });
     let (folder, token) = (world.folder.path(), world.supervisor());
     remember(&world, &token);
+    // What was just written is read again and again; what is old, when something shows a change.
+    let is_old = |folder: &str| {
+        let file = world.folder.path().join(folder).join("revoked.json");
+        let written = file.metadata().unwrap().modified().unwrap();
+        written.elapsed().is_ok_and(|age| age > Duration::from_millis(2500))
+    };
     let swap = |name: &str| {
         symlink(name, folder.join("..data_tmp")).unwrap();
         fs::rename(folder.join("..data_tmp"), folder.join("..data")).unwrap();
     };
     version(folder, "..2", &list(&json!([{"client_id": "test-app"}])));
+    wait_for("time to pass", || is_old("..2"));
     soon(&world, &token, 401, "the swap", || swap("..2"));
     soon(&world, &token, 200, "the swap back", || swap("..1"));
 }
