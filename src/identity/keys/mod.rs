@@ -137,14 +137,14 @@ impl KeyStore {
         id: Option<&str>,
         algorithm: Algorithm,
     ) -> Result<CurrentKey, Refusal> {
-        let refused = match self.find(id, algorithm) {
-            Ok(key) => return Ok(key),
-            Err(refused @ (Refusal::UnknownKey | Refusal::KeysUnavailable)) => refused,
-            Err(refused) => return Err(refused),
-        };
+        match self.find(id, algorithm) {
+            Err(Refusal::UnknownKey | Refusal::KeysUnavailable) => {}
+            found => return found,
+        }
         let mut ended = self.ended.subscribe();
         if !self.ask() {
-            return Err(refused);
+            // A refresh may have ended between the two questions, and have brought the key.
+            return self.find(id, algorithm);
         }
         let Ok(_place) = self.waiting.try_acquire() else { return Err(Refusal::KeysBusy) };
         loop {
@@ -243,16 +243,17 @@ impl KeyStore {
                     fresh_for.map_or(most, |fresh_for| fresh_for.max(least).min(most))
                 }
                 Err(_) => {
+                    let pause = retry;
                     retry = (retry * 2).min(self.settings.cool_down.max(RETRY));
-                    retry
+                    pause
                 }
             };
+            let pause = random::jittered(pause);
+            self.progress().next = SystemTime::now().checked_add(pause);
             if was_asked {
                 self.asked().is_pending = false;
             }
             self.ended.send_replace(());
-            let pause = random::jittered(pause);
-            self.progress().next = SystemTime::now().checked_add(pause);
             was_asked = tokio::select! {
                 () = tokio::time::sleep(pause) => false,
                 () = self.wanted.notified() => true,
