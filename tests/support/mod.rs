@@ -435,6 +435,9 @@ fn is_whole(request: &[u8]) -> bool {
 /// For the tests of those who read a trail.
 pub mod reading;
 
+/// For the tests of issuers and their keys.
+pub mod keys;
+
 /// For the tests with an identity provider that is not ours.
 pub mod bound;
 pub mod issuers;

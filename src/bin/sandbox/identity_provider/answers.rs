@@ -34,7 +34,10 @@ impl IdentityProvider {
 
     fn keys(&self) -> Response<web::Body> {
         let state = self.state();
-        let mut response = web::json(StatusCode::OK, state.jwks.as_ref().unwrap_or(self.jwks()));
+        let mut response = match &state.jwks {
+            Some(text) => web::reply(StatusCode::OK, "application/json", text.clone()),
+            None => web::json(StatusCode::OK, self.jwks()),
+        };
         if let Some(value) = &state.cache_control {
             response.headers_mut().insert(CACHE_CONTROL, value.clone());
         }

@@ -72,10 +72,20 @@ impl SigningKey {
 
     /// Signs these claims as they are.
     pub(crate) fn sign(&self, claims: &Value) -> Result<String, Failed> {
+        self.sign_under(&self.header(), claims)
+    }
+
+    /// The header of its tokens.
+    pub(crate) fn header(&self) -> Header {
         let mut header = Header::new(self.algorithm);
         header.typ = Some("at+jwt".to_owned());
         header.kid = Some(self.id.clone());
-        jsonwebtoken::encode(&header, claims, &self.private).map_err(Failed::of)
+        header
+    }
+
+    /// Signs these claims as they are, under a header that need not be its own.
+    pub(crate) fn sign_under(&self, header: &Header, claims: &Value) -> Result<String, Failed> {
+        jsonwebtoken::encode(header, claims, &self.private).map_err(Failed::of)
     }
 }
 

@@ -16,6 +16,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use http::{HeaderValue, Method};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
@@ -48,7 +49,7 @@ struct Inner {
 #[derive(Default)]
 struct State {
     /// What is published instead of the keys.
-    jwks: Option<Value>,
+    jwks: Option<Bytes>,
     cache_control: Option<HeaderValue>,
     opaque: HashMap<String, Value>,
     asked: HashMap<Endpoint, u64>,
@@ -208,7 +209,12 @@ impl IdentityProvider {
 
     /// Publishes another key set than its own.
     pub(crate) fn publish(&self, jwks: Value) {
-        self.state().jwks = Some(jwks);
+        self.publish_text(jwks.to_string());
+    }
+
+    /// Publishes this text, which need not be a key set.
+    pub(crate) fn publish_text(&self, text: String) {
+        self.state().jwks = Some(text.into());
     }
 
     /// What `/jwks` says of how long its answer counts; nothing at first.
