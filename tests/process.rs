@@ -125,7 +125,7 @@ fn check_names_every_fault_in_one_run_and_serve_refuses_the_same() {
         (line("jwks"), "issuers[0].jwks.file", "nothing.json can't be read"),
         (line("campaigns = [0]"), "roles.north-dialer.campaigns", "0 is not a number from 1"),
         (line("campaign ="), "roles.north-dialer.campaign", "did you mean campaigns?"),
-        (line("[roles.remover]"), "roles.remover.permissions", "is missing"),
+        (line("permissions = []"), "roles.remover.permissions", "is missing"),
         (line("refresh"), "credential.refresh", "\"-1s\" is not a time"),
         (line("username"), "credential.username", "holds a colon"),
         (line("password"), "credential.password", "has mode 0640"),

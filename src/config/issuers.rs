@@ -19,6 +19,8 @@ use crate::identity::{KeySet, algorithm};
 use crate::policy::Roles;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
+/// As [`humantime`] has it.
+const YEAR: Duration = Duration::from_secs(31_557_600);
 
 /// An identity provider whose tokens are accepted.
 #[derive(Debug, Clone)]
@@ -153,29 +155,34 @@ pub(crate) fn may_be_fetched(url: &Uri, allow_plaintext: bool) -> bool {
 }
 
 pub(super) fn issuers(root: &mut Section, known: &Roles, listen: Option<&Listen>) -> Vec<Issuer> {
-    let mut issuers: Vec<Issuer> = Vec::new();
     let sections = root.sections("issuers");
     if sections.is_empty() {
         root.require::<()>("issuers", None, "[{ issuer = \"https://idp.example.com/\", ... }]");
     }
-    for section in sections {
-        issuers.extend(issuer(section, &issuers, known, listen));
-    }
-    issuers
+    let mut others = Others::default();
+    sections.into_iter().filter_map(|section| issuer(section, &mut others, known, listen)).collect()
+}
+
+/// What the tables before have, sound or not.
+#[derive(Default)]
+struct Others {
+    names: Vec<String>,
+    is_one_introspected: bool,
 }
 
 fn issuer(
     mut section: Section,
-    others: &[Issuer],
+    others: &mut Others,
     known: &Roles,
     listen: Option<&Listen>,
 ) -> Option<Issuer> {
     let name = section.text("issuer");
     let name = section.require("issuer", name, "\"https://idp.example.com/\"");
-    if let Some(name) = &name
-        && others.iter().any(|other| other.issuer == name.value)
-    {
-        section.fault_of(name, "is an issuer that another entry has already");
+    if let Some(name) = &name {
+        if others.names.contains(&name.value) {
+            section.fault_of(name, "is an issuer that another entry has already");
+        }
+        others.names.push(name.value.clone());
     }
     let audiences = section.texts("audiences");
     section.require("audiences", audiences.first(), "[\"cms-gateway\"]");
@@ -183,7 +190,7 @@ fn issuer(
     let leeway = section.duration("leeway", 30 * SECOND, Duration::ZERO..=300 * SECOND);
     let max_lifetime = section
         .has("max_lifetime")
-        .then(|| section.duration("max_lifetime", HOUR, 10 * SECOND..=365 * DAY));
+        .then(|| section.duration("max_lifetime", HOUR, 10 * SECOND..=YEAR));
     let is_strict = section.choice("profile", &[("jwt", false), ("rfc9068", true)]);
     let is_strict = is_strict.unwrap_or(false);
     let types = types(&mut section, is_strict);
@@ -222,7 +229,7 @@ fn issuer(
 fn proof(
     section: &mut Section,
     issuer: Option<&Located<String>>,
-    others: &[Issuer],
+    others: &mut Others,
 ) -> Option<Proof> {
     if !section.has("introspection") {
         let algorithms = algorithms(section);
@@ -234,7 +241,7 @@ fn proof(
             section.ignore(key);
         }
     }
-    if others.iter().any(|other| matches!(other.proof, Proof::Introspection(_))) {
+    if std::mem::replace(&mut others.is_one_introspected, true) {
         section.fault(
             "introspection",
             "is there for another issuer already, and an opaque token does not say whose it is",

@@ -22,6 +22,8 @@ pub(super) struct Section {
     path: String,
     place: Place,
     keys: BTreeMap<String, Node>,
+    /// Where the keys stood that were taken out.
+    taken: BTreeMap<String, Place>,
     asked: RefCell<Vec<String>>,
     faults: Rc<RefCell<Vec<Fault>>>,
     folder: Rc<PathBuf>,
@@ -45,6 +47,7 @@ impl Section {
             path: String::new(),
             place: node.place,
             keys,
+            taken: BTreeMap::new(),
             asked: RefCell::default(),
             faults: Rc::clone(faults),
             folder: Rc::new(folder.to_owned()),
@@ -59,9 +62,11 @@ impl Section {
         }
     }
 
-    /// Notes a fault of what is missing in this table; without a key, of the table as a whole.
+    /// Notes a fault of a key, or of this table where it lacks it; without a key, of the table as a
+    /// whole.
     pub(super) fn fault(&self, key: &str, message: impl Display) {
-        self.fault_at(&self.place, &self.path_of(key), message);
+        let own = self.keys.get(key).map(|node| &node.place).or_else(|| self.taken.get(key));
+        self.fault_at(own.unwrap_or(&self.place), &self.path_of(key), message);
     }
 
     pub(super) fn fault_of<T>(&self, located: &Located<T>, message: impl Display) {
@@ -78,7 +83,9 @@ impl Section {
 
     fn take(&mut self, key: &str) -> Option<Node> {
         self.asked.borrow_mut().push(key.to_owned());
-        self.keys.remove(key)
+        let node = self.keys.remove(key)?;
+        self.taken.insert(key.to_owned(), node.place.clone());
+        Some(node)
     }
 
     fn wrong<T>(&self, node: &Node, key: &str, expected: impl Display) -> Option<T> {
@@ -144,6 +151,7 @@ impl Section {
             path: self.path_of(key),
             place,
             keys,
+            taken: BTreeMap::new(),
             asked: RefCell::default(),
             faults: Rc::clone(&self.faults),
             folder: Rc::clone(&self.folder),
@@ -273,8 +281,12 @@ impl Section {
 
     /// A list of texts, none twice; empty where the key is not there.
     pub(super) fn texts(&mut self, key: &str) -> Vec<Located<String>> {
+        self.texts_in(key, "a list of texts, as [\"one\", \"two\"]")
+    }
+
+    fn texts_in(&mut self, key: &str, expected: &str) -> Vec<Located<String>> {
         let mut texts: Vec<Located<String>> = Vec::new();
-        for node in self.list(key, "a list of texts, as [\"one\", \"two\"]") {
+        for node in self.list(key, expected) {
             match &node.value {
                 Value::Text(text) if !text.is_empty() => {
                     if texts.iter().any(|known| known.value == *text) {
@@ -301,7 +313,11 @@ impl Section {
 
     /// As [`Self::texts`], where one text alone may stand without the list.
     pub(super) fn texts_or_text(&mut self, key: &str) -> Vec<Located<String>> {
-        if self.holds_text(key) { self.text(key).into_iter().collect() } else { self.texts(key) }
+        if self.holds_text(key) {
+            self.text(key).into_iter().collect()
+        } else {
+            self.texts_in(key, "a text or a list of texts, as [\"one\", \"two\"]")
+        }
     }
 
     /// A list of positive 32-bit integers.
