@@ -205,7 +205,9 @@ fn a_file_at_fault_changes_nothing_and_is_told_of() {
         wait_for(what, || events_named(&world, "revocations_refused").len() == count + 1);
         assert_eq!(world.put(&revoked, SAMPLE).status, 401, "{what}");
         assert_eq!(world.put(&good, SAMPLE).status, 200, "{what}");
-        assert_eq!(world.gateway.admin("/readyz").status, 200, "{what}");
+        let ready = world.gateway.admin("/readyz");
+        assert_eq!(ready.status, 200, "{what}");
+        assert!(ready.body.contains("warning: revocation: "), "{what}: {ready:?}");
         let logged = world.gateway.log().matches("the revocation list can't be loaded").count();
         assert_eq!(logged, count + 1, "{what}");
     }

@@ -120,6 +120,10 @@ impl Revocations {
             let list = RevocationList::parse(&bytes).map_err(|fault| fault.to_string())?;
             Ok(InForce { list, sha256: hexadecimal(&bytes), since: SystemTime::now() })
         });
+        // The first look of the watch sees what was loaded at the start.
+        if loaded.as_ref().is_ok_and(|list| self.is_in_force(list)) {
+            return;
+        }
         let result = if loaded.is_ok() { "success" } else { "failure" };
         self.metrics.revocation_load.with_label_values(&[result]).inc();
         match loaded {
@@ -128,12 +132,14 @@ impl Revocations {
         }
     }
 
+    /// Whether the file says again what it said.
+    fn is_in_force(&self, list: &InForce) -> bool {
+        let current = self.current.load();
+        let is_same = current.as_ref().is_some_and(|current| current.sha256 == list.sha256);
+        is_same && self.fault.load().is_none()
+    }
+
     fn replace(&self, list: InForce) {
-        let is_known =
-            self.current.load().as_ref().is_some_and(|current| current.sha256 == list.sha256);
-        if is_known && self.fault.load().is_none() {
-            return;
-        }
         let entries = list.entries();
         let path = self.path.display();
         let detail = format!("{path}: {entries} entries, SHA-256 {}", list.sha256);

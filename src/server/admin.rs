@@ -63,8 +63,8 @@ fn answer(gateway: &Gateway, method: &Method, path: &str) -> Response<Full<Bytes
         "/readyz" => {
             let lacks = lacks(gateway);
             if lacks.is_empty() {
-                let warning = gateway.audit.warning().map(|it| format!("warning: audit: {it}\n"));
-                let body = "ready\n".to_owned() + &warning.unwrap_or_default();
+                let warnings = warnings(gateway).into_iter().map(|it| format!("warning: {it}\n"));
+                let body = warnings.fold("ready\n".to_owned(), |body, warning| body + &warning);
                 (StatusCode::OK, text, body.into_bytes())
             } else {
                 (StatusCode::SERVICE_UNAVAILABLE, text, (lacks.join("\n") + "\n").into_bytes())
@@ -125,6 +125,15 @@ fn lacks(gateway: &Gateway) -> Vec<String> {
         lacks.push(format!("audit: {reason}"));
     }
     lacks
+}
+
+/// What is not as it should be and keeps nobody out.
+fn warnings(gateway: &Gateway) -> Vec<String> {
+    let fault = gateway.identity.revocations().and_then(|state| state.fault);
+    let revocation =
+        fault.map(|it| format!("revocation: {it}; the list that was loaded before is in force"));
+    let audit = gateway.audit.warning().map(|it| format!("audit: {it}"));
+    revocation.into_iter().chain(audit).collect()
 }
 
 /// The issuers with their keys, for those who must know whether a new key has arrived.
