@@ -100,7 +100,8 @@ fn metadata_of_another_issuer_is_refused() {
     claims["iss"] = json!(name);
     let reply = world.put(&world.mint(&claims), support::SAMPLE);
     assert_eq!((reply.status, reply.code().as_str()), (503, "GW-2004"));
-    assert_eq!(world.gateway.admin("/readyz").body, format!("keys: none of issuer {name}\n"));
+    let expected = format!("keys: none of issuer {name}\n");
+    wait_for("this reason alone", || world.gateway.admin("/readyz").body == expected);
     assert_eq!(world.fetches(), 0);
 }
 
@@ -149,7 +150,6 @@ fn a_key_file_that_is_spoilt_changes_nothing() {
     let es256 = world.provider.jwks()["keys"][0].to_string();
     let doubled = format!("{{\"keys\":[{}]}}", es256.replacen('{', "{\"kid\":\"x\",", 1));
     let path = world.folder.path().join("jwks.json");
-    let missing = || fs::remove_file(&path).unwrap();
     for (failures, (text, words)) in [
         ("{", "not JSON"),
         ("{\"keys\":[]}", "holds no key that can be used"),
@@ -161,9 +161,9 @@ fn a_key_file_that_is_spoilt_changes_nothing() {
     .enumerate()
     {
         if text == "gone" {
-            missing()
+            fs::remove_file(&path).unwrap();
         } else {
-            drop(world.rename_keys(text))
+            world.rename_keys(text);
         }
         wait_for(words, || world.refreshes("failure") == failures as f64 + 1.0);
         wait_for(words, || world.last_error().contains(words));
@@ -174,6 +174,34 @@ fn a_key_file_that_is_spoilt_changes_nothing() {
     }
     world.rename_keys(&good);
     wait_for("the good one", || world.issuer()["last_error"].is_null());
+    world.assert_accepted(&token);
+}
+
+#[test]
+fn the_keys_of_a_spoilt_file_count_until_they_are_too_old() {
+    let world = World::with(|config| {
+        let file = "file = \"jwks.json\", refresh = \"1s\", max_stale = \"2s\"";
+        Settings::keys(config, file);
+    });
+    world.gateway.wait_until_ready();
+    let (token, begun) = (world.supervisor(), Instant::now());
+    // As long as the file is as it was, its keys do not age.
+    wait_for("more than max_stale", || {
+        world.assert_accepted(&token);
+        begun.elapsed() > Duration::from_millis(2500)
+    });
+    let spoilt = world.rename_keys("{");
+    world.assert_accepted(&token);
+    wait_for("keys that are too old", || {
+        let reply = world.put(&token, support::SAMPLE);
+        let is_over = reply.status == 503 && reply.code() == "GW-2004";
+        assert!(is_over || reply.status == 200, "{reply:?}");
+        is_over
+    });
+    assert!(spoilt.elapsed() >= Duration::from_secs(2), "{:?}", spoilt.elapsed());
+    assert_eq!(world.gateway.admin("/readyz").status, 503);
+    world.rename_keys(&world.provider.jwks().to_string());
+    world.gateway.wait_until_ready();
     world.assert_accepted(&token);
 }
 
@@ -299,9 +327,11 @@ fn the_admin_listener_shows_each_key_and_since_when_it_is_held() {
         wait_for("a refresh", || {
             last = world.issuer();
             // In whole seconds, with refreshes that are nearly one apart.
-            world.refreshes("success") >= fetches + 2.0 && seconds(&last["last_refresh"]) > before
+            let (refreshed, next) = (&last["last_refresh"], &last["next_refresh"]);
+            world.refreshes("success") >= fetches + 2.0
+                && seconds(refreshed) > before
+                && seconds(next) >= seconds(refreshed)
         });
-        assert!(seconds(&last["next_refresh"]) >= seconds(&last["last_refresh"]));
         for at in 0..3 {
             assert_eq!(last["keys"][at], first["keys"][at], "held as long as before");
         }

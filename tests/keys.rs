@@ -90,11 +90,11 @@ fn a_hundred_who_ask_for_a_new_key_cost_one_fetch() {
         world.provider.publish(json!({"keys": [key.public()]}));
         let claims = |_| sign(&key, &world.good_claims());
         let tokens: Vec<String> = (0..100).map(claims).collect();
-        let asked = Instant::now();
         for reply in at_once(&world, &tokens) {
             assert_eq!(reply.status, 200, "{reply:?}");
         }
         assert_eq!(world.fetches(), round);
+        let asked = Instant::now();
         wait_for("the end of the cool-down", || asked.elapsed() > Duration::from_secs(1));
     }
 }
@@ -263,6 +263,7 @@ fn an_answer_says_when_the_next_refresh_comes_within_bounds() {
     ] {
         let world = world(freshness);
         world.provider.cache_control(header);
+        wait_for("the first plan", || !world.issuer()["next_refresh"].is_null());
         let before = world.issuer();
         assert!(lies_ahead(&before, 100.0), "{before}");
         world.assert_refused(&with_key_id(&world.supervisor(), "unknown"), "unknown_key");
@@ -286,8 +287,9 @@ fn lies_ahead(issuer: &Value, seconds: f64) -> bool {
 fn a_short_max_age_makes_refreshes_come_as_often_as_the_cool_down_and_no_oftener() {
     let world = world("refresh = \"1h\", cool_down = \"1s\"");
     world.provider.cache_control("max-age=0");
-    world.assert_refused(&with_key_id(&world.supervisor(), "unknown"), "unknown_key");
     let (begun, fetched) = (Instant::now(), world.fetches());
-    wait_for("refreshes", || world.fetches() >= fetched + 3);
-    assert!(begun.elapsed() >= Duration::from_millis(2600), "{:?}", begun.elapsed());
+    world.assert_refused(&with_key_id(&world.supervisor(), "unknown"), "unknown_key");
+    wait_for("refreshes", || world.fetches() >= fetched + 4);
+    // Three pauses, each shorter by a tenth at the most.
+    assert!(begun.elapsed() >= Duration::from_millis(2700), "{:?}", begun.elapsed());
 }
