@@ -16,6 +16,8 @@ mod encodings;
 mod forge;
 #[path = "hostile/mutations.rs"]
 mod mutations;
+#[path = "hostile/parameters.rs"]
+mod parameters;
 #[path = "hostile/requests.rs"]
 mod requests;
 #[path = "hostile/row.rs"]
@@ -43,6 +45,7 @@ fn each_attack_is_refused_for_its_reason_and_leaves_no_trace_of_its_token() {
     rows.extend(algorithms::rows(&forge, &world.provider.jwks_url()));
     rows.extend(signatures::rows(&forge));
     rows.extend(encodings::rows(&forge));
+    rows.extend(parameters::rows(&forge));
     rows.extend(claims::rows(&forge));
     rows.extend(requests::rows(&forge));
     let names: BTreeSet<&str> = rows.iter().map(|row| row.name.as_str()).collect();
