@@ -54,7 +54,17 @@ pub struct Gateway {
     upstream: Upstream,
     limits: Limits,
     rates: Option<Rates>,
+    /// How many refusals of one holder are news.
+    news: Rates,
     slots: Arc<Semaphore>,
+}
+
+/// Why a request goes no further.
+enum NotPermitted {
+    /// Whose it is is proved, and goes on record with it.
+    OnRecord(Refused),
+    /// It is one of many that share a record.
+    Counted(Problem),
 }
 
 /// The refusal of a caller whose token is good, with the change that it concerns if it came so far.
@@ -85,6 +95,7 @@ impl Gateway {
             roles: config.roles.clone(),
             upstream,
             rates: config.limits.rate.and_then(Rates::new),
+            news: Rates::of_news(),
             slots: Arc::new(Semaphore::new(config.limits.in_flight)),
             limits: config.limits.clone(),
         }
@@ -127,24 +138,20 @@ impl Gateway {
         let operation = operation::route(request.method(), request.uri().path())?;
         seen.operation = operation.name;
         head::check_target(&request)?;
-        let decided =
-            match self.identity.authenticate(Call::of(&request, context.certificate)).await {
-                Ok(principal) => {
-                    seen.nonce = self.identity.nonce(&principal);
-                    self.decide(principal, operation, request).await
-                }
-                Err(unauthenticated) => Err(self.refuse(context, unauthenticated, seen)?),
-            };
+        let decided = self.decide(context, operation, request, seen).await;
         seen.decision = match &decided {
             Ok(_) => "allow",
-            Err(Refused { problem, .. }) if problem.code.is_denial() => "deny",
+            Err(refused) if refused.problem().code.is_denial() => "deny",
             Err(_) => "none",
         };
         // On a task of its own: it comes to its end even if the client hangs up.
         let context = context.clone();
         let work = match decided {
             Ok(permitted) => tokio::spawn(self.carry_out(context, permitted, slot)),
-            Err(refused) => tokio::spawn(self.deny(context, operation, refused, slot)),
+            Err(NotPermitted::Counted(problem)) => return Err(problem),
+            Err(NotPermitted::OnRecord(refused)) => {
+                tokio::spawn(self.deny(context, operation, refused, slot))
+            }
         };
         let done = work.await;
         let (result, receipt) =
@@ -160,53 +167,61 @@ impl Gateway {
         Ok(Slot::new(permit, &self.metrics))
     }
 
-    /// Counts a refusal. What concerns a good token's holder is more: it goes on record.
-    fn refuse(
+    /// Who asks, for what, and whether that may be.
+    async fn decide(
         &self,
         context: &Context,
-        unauthenticated: Unauthenticated,
+        operation: &'static Operation,
+        request: Request<Incoming>,
         seen: &mut Seen,
-    ) -> Result<Refused, Problem> {
+    ) -> Result<Permitted, NotPermitted> {
+        let refuse = |unauthenticated| self.refuse(context, unauthenticated);
+        let call = Call::of(&request, context.certificate);
+        let principal = self.identity.authenticate(call).await.map_err(refuse)?;
+        seen.nonce = self.identity.nonce(&principal);
+        let change = self.read(&principal, operation, request).await?;
+        // The body may have taken its time.
+        self.identity.recheck(&principal).map_err(refuse)?;
+        self.roles.authorize(principal, change).map_err(|denied| {
+            let (problem, holder) = (Problem::from(&*denied), denied.principal.verified());
+            Refused::new(problem, Arc::clone(holder), Some(denied.change)).into()
+        })
+    }
+
+    /// What an authenticated caller asks for.
+    async fn read(
+        &self,
+        principal: &Principal,
+        operation: &'static Operation,
+        request: Request<Incoming>,
+    ) -> Result<Box<dyn Change>, Refused> {
+        let refused = |problem| Refused::new(problem, Arc::clone(principal.verified()), None);
+        if let Some(rates) = &self.rates {
+            rates.admit(principal).map_err(refused)?;
+        }
+        let body = body::read(request, &self.limits).await;
+        let body = body.map_err(|error| refused(error.into()))?;
+        let change = (operation.decode)(&body, self.limits.users);
+        change.map_err(|fault| refused(fault.into()))
+    }
+
+    /// Counts a refusal. What concerns a good token's holder is more: it goes on record, as long as
+    /// it is news.
+    fn refuse(&self, context: &Context, unauthenticated: Unauthenticated) -> NotPermitted {
         let Unauthenticated { refusal, holder, nonce } = unauthenticated;
         self.metrics.token_refusals.with_label_values(&[refusal.label()]).inc();
         let mut problem = Problem::from(&refusal);
         if self.identity.takes_dpop() {
             problem = problem.offer_dpop(&refusal, nonce);
         }
-        seen.decision = if problem.code.is_denial() { "deny" } else { "none" };
-        let may_be_recorded = |holder: &Arc<Verified>| {
-            self.rates.as_ref().is_none_or(|rates| rates.admit_refused(holder).is_ok())
-        };
-        let Some(holder) = holder.filter(may_be_recorded) else {
+        let Some(holder) = holder.filter(|holder| self.news.admit(holder).is_ok()) else {
             self.audit.count_anonymous(refusal);
-            return Err(problem);
+            return NotPermitted::Counted(problem);
         };
         let (request_id, reason) = (context.request_id, refusal.label());
         tracing::warn!(%request_id, reason, "a good token was not used as it must be");
-        Ok(Refused { problem, holder, reason: refusal.to_string().into(), change: None })
-    }
-
-    /// Whether an authenticated caller may do what it asks.
-    async fn decide(
-        &self,
-        principal: Principal,
-        operation: &'static Operation,
-        request: Request<Incoming>,
-    ) -> Result<Permitted, Refused> {
-        let holder = Arc::clone(principal.verified());
-        let refused = |problem: Problem| Refused::new(problem, Arc::clone(&holder), None);
-        if let Some(rates) = &self.rates {
-            rates.admit(&principal).map_err(refused)?;
-        }
-        let body = body::read(request, &self.limits).await;
-        let body = body.map_err(|error| refused(error.into()))?;
-        let change = (operation.decode)(&body, self.limits.users);
-        let change = change.map_err(|fault| refused(fault.into()))?;
-        let denied = match self.roles.authorize(principal, change) {
-            Ok(permitted) => return Ok(permitted),
-            Err(denied) => denied,
-        };
-        Err(Refused::new(Problem::from(&*denied), holder, Some(denied.change)))
+        let reason = refusal.to_string().into();
+        Refused { problem, holder, reason, change: None }.into()
     }
 
     /// Records that the holder of a good token was refused. Holds its slot to the end.
@@ -329,8 +344,24 @@ impl Drop for Slot {
     }
 }
 
+impl NotPermitted {
+    fn problem(&self) -> &Problem {
+        match self {
+            Self::OnRecord(refused) => &refused.problem,
+            Self::Counted(problem) => problem,
+        }
+    }
+}
+
+impl From<Refused> for NotPermitted {
+    fn from(refused: Refused) -> Self {
+        Self::OnRecord(refused)
+    }
+}
+
 impl Refused {
     fn new(problem: Problem, holder: Arc<Verified>, change: Option<Box<dyn Change>>) -> Self {
+        let problem = if holder.is_bound_to_a_key() { problem.in_dpop() } else { problem };
         let reason = problem.message.clone();
         Self { problem, holder, reason, change }
     }

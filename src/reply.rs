@@ -164,6 +164,16 @@ impl Problem {
         self
     }
 
+    /// Speaks to a caller in the scheme that it used.
+    pub(crate) fn in_dpop(mut self) -> Self {
+        for (name, value) in &mut self.headers {
+            if let (&WWW_AUTHENTICATE, Some(parameters)) = (&*name, value.strip_prefix("Bearer ")) {
+                *value = format!("DPoP {parameters}");
+            }
+        }
+        self
+    }
+
     /// In whole seconds, rounded up, at least one (RFC 9110, section 10.2.3).
     pub(crate) fn retry_after(mut self, after: Duration) -> Self {
         let seconds = after.as_millis().div_ceil(1000).max(1);

@@ -2,10 +2,11 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::time::SystemTime;
 
+use rustix::fs::OFlags;
 use zeroize::Zeroizing;
 
 /// The longest secret, in bytes.
@@ -15,7 +16,9 @@ pub(crate) const LARGEST: usize = 4096;
 pub(crate) fn read(path: &Path) -> Result<(Zeroizing<String>, Option<SystemTime>), String> {
     let shown = path.display();
     let unreadable = |error: io::Error| format!("{shown} can't be read: {error}");
-    let file = File::open(path).map_err(unreadable)?;
+    // Opening a pipe that nobody writes to would wait for ever.
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    let file = File::options().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
         return Err(format!("{shown} is not a file"));

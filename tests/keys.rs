@@ -197,6 +197,8 @@ fn a_bad_answer_changes_nothing_and_is_counted_and_shown() {
     let es256 = world.provider.jwks()["keys"][0].to_string();
     let doubled = es256.replacen('{', "{\"kid\":\"other\",", 1);
     let symmetric = json!({"keys": [{"kty": "oct", "kid": "es256", "k": "c2VjcmV0"}]});
+    // EdDSA is not among the issuer's algorithms.
+    let ed25519 = json!({"keys": [world.provider.jwks()["keys"][2]]}).to_string();
     let encryption = es256.replace("\"sig\"", "\"enc\"");
     let keys = vec![&es256; 257].iter().map(|key| key.as_str()).collect::<Vec<_>>().join(",");
     let published = [
@@ -208,6 +210,7 @@ fn a_bad_answer_changes_nothing_and_is_counted_and_shown() {
         (format!("[{es256}]"), "has no list \"keys\""),
         (format!("{{\"keys\":[{keys}]}}"), "holds more than 256 keys"),
         ("{\"keys\":[]}".to_owned(), "holds no key that can be used"),
+        (ed25519.clone(), "holds no key for any of the issuer's algorithms"),
     ];
     let bad = Misbehaviour::ALL.iter().filter_map(|how| match how {
         Misbehaviour::None | Misbehaviour::WrongType => None,

@@ -7,6 +7,8 @@
 mod support;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -15,7 +17,7 @@ use serde_json::{Value, json};
 
 use support::issuers::{refusals, serve_with_a_full_log};
 use support::trail::events;
-use support::{Reply, SAMPLE, World, records_in, wait_for};
+use support::{PATIENCE, Reply, SAMPLE, World, exchange, parse, records_in, request, wait_for};
 
 /// How long a change of the file may take until it counts.
 const SOON: Duration = Duration::from_secs(1);
@@ -91,28 +93,33 @@ fn loads(world: &World, result: &str) -> f64 {
 #[test]
 fn a_remembered_token_is_refused_within_a_second_and_comes_back_with_its_entry_gone() {
     let world = world_with(NOBODY);
-    let mut claims = world.provider.claims("app", &["campaign-supervisor"]);
-    claims["sub"] = json!("alice");
-    let (token, issued) = (world.mint(&claims), claims["iat"].as_u64().unwrap());
-    remember(&world, &token);
-    let time =
-        humantime::format_rfc3339_seconds(std::time::UNIX_EPOCH + Duration::from_secs(issued + 1));
-    for entry in [
-        json!({"token_id": claims["jti"]}),
-        json!({"token_id": claims["jti"], "issuer": world.provider.issuer()}),
-        json!({"subject": "alice"}),
-        json!({"client_id": "app"}),
-        json!({"subject": "alice", "client_id": "app"}),
-        json!({"subject": "alice", "issued_before": issued + 1}),
-        json!({"client_id": "app", "issued_before": time.to_string()}),
-    ] {
+    let entries: [fn(&Value) -> Value; 7] = [
+        |claims| json!({"token_id": claims["jti"]}),
+        |claims| json!({"token_id": claims["jti"], "issuer": claims["iss"]}),
+        |_| json!({"subject": "alice"}),
+        |claims| json!({"client_id": claims["client_id"]}),
+        |claims| json!({"subject": "alice", "client_id": claims["client_id"]}),
+        |claims| json!({"subject": "alice", "issued_before": issued(claims) + 1}),
+        |claims| {
+            let after = std::time::UNIX_EPOCH + Duration::from_secs(issued(claims) + 1);
+            let after = humantime::format_rfc3339_seconds(after).to_string();
+            json!({"client_id": claims["client_id"], "issued_before": after})
+        },
+    ];
+    for (index, entry) in entries.into_iter().enumerate() {
+        // Another one for each: of one holder only so many refusals are news.
+        let client = format!("app-{index}");
+        let mut claims = world.provider.claims(&client, &["campaign-supervisor"]);
+        claims["sub"] = json!("alice");
+        let (token, entry) = (world.mint(&claims), entry(&claims));
+        remember(&world, &token);
         let what = entry.to_string();
         let before = refusals(&world.gateway, "revoked");
         let reply = soon(&world, &token, 401, &what, || write(&world, &list(&json!([entry]))));
         assert_eq!(reply.code(), "GW-2002", "{what}");
         let record = world.record_of(&reply).unwrap();
         let actor = json!({
-            "issuer": world.provider.issuer(), "subject": "alice", "client_id": "app",
+            "issuer": world.provider.issuer(), "subject": "alice", "client_id": client,
             "roles": ["campaign-supervisor"], "token_id": claims["jti"],
         });
         assert_eq!((&record["kind"], &record["actor"]), (&json!("denied"), &actor), "{what}");
@@ -125,6 +132,10 @@ fn a_remembered_token_is_refused_within_a_second_and_comes_back_with_its_entry_g
         soon(&world, &token, 200, &what, || write(&world, NOBODY));
         assert_eq!(world.cms.calls(), calls + 1, "{what}");
     }
+}
+
+fn issued(claims: &Value) -> u64 {
+    claims["iat"].as_u64().unwrap()
 }
 
 #[test]
@@ -245,4 +256,60 @@ fn a_link_that_is_swapped_is_seen() {
     wait_for("time to pass", || is_old("..2"));
     soon(&world, &token, 401, "the swap", || swap("..2"));
     soon(&world, &token, 200, "the swap back", || swap("..1"));
+}
+
+#[test]
+fn a_body_that_comes_late_finds_its_token_revoked() {
+    let world = world_with(NOBODY);
+    let token = world.supervisor();
+    remember(&world, &token);
+    let whole = request(&token, SAMPLE);
+    let (begin, end) = whole.split_at(whole.len() - 10);
+    let mut late = TcpStream::connect(world.gateway.api).unwrap();
+    late.set_read_timeout(Some(PATIENCE)).unwrap();
+    late.write_all(begin.as_bytes()).unwrap();
+    wait_for("its place", || world.gateway.metric("cms_gateway_in_flight") == Some(1.0));
+    soon(&world, &token, 401, "revoked", || {
+        write(&world, &list(&json!([{"client_id": "test-app"}])));
+    });
+    let calls = world.cms.calls();
+    late.write_all(end.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    late.read_to_end(&mut answer).unwrap();
+    assert_eq!(parse(&answer).status, 401);
+    assert_eq!(world.cms.calls(), calls, "the CMS has heard of it");
+}
+
+#[test]
+fn whoever_uses_a_revoked_token_again_and_again_does_not_fill_the_trail() {
+    const USES: usize = 300;
+    let world = world_with(&list(&json!([{"client_id": "test-app"}])));
+    let token = world.supervisor();
+    let begun = Instant::now();
+    let whole = request(&token, SAMPLE);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for _ in 0..USES / 4 {
+                    assert_eq!(exchange(world.gateway.api, whole.as_bytes()).status, 401);
+                }
+            });
+        }
+    });
+    let most = 60 + 1 + usize::try_from(begun.elapsed().as_secs()).unwrap();
+    let of_their_own = |records: &[Value]| {
+        let own =
+            |it: &&Value| it["decision"]["reason"] == "revoked" && it["event"]["name"].is_null();
+        records.iter().filter(own).count()
+    };
+    let counted = |records: &[Value]| -> u64 {
+        let shared = records.iter().filter(|it| it["event"]["detail"] == "revoked");
+        shared.map(|it| it["event"]["count"].as_u64().unwrap()).sum()
+    };
+    wait_for("the count", || {
+        let records = world.records();
+        of_their_own(&records) + usize::try_from(counted(&records)).unwrap() == USES
+    });
+    let recorded = of_their_own(&world.records());
+    assert!((60..=most).contains(&recorded), "{recorded} records, {most} at most");
 }

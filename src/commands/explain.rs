@@ -69,6 +69,9 @@ fn explain(arguments: &Arguments, output: &mut Output) -> Result<u8, String> {
             return Ok(denied(output, &format!("{code}: the token is refused: {refusal}")));
         }
     };
+    if principal.is_bound() {
+        output.say("sender:   the token is bound; each request must prove that it is its sender's");
+    }
     let shown = |text: Option<&str>| text.unwrap_or("none").to_owned();
     output.say(format_args!(
         "caller:   subject {}, client {}, issuer {}",

@@ -1,7 +1,6 @@
 //! `[[issuers]]`: whose tokens are accepted, by which keys and rules.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,6 +16,7 @@ use super::sections::{HOUR, SECOND, base, is_loopback, trusted, unreadable};
 use super::{Dpop, Listen, sender};
 use crate::identity::{KeySet, algorithm};
 use crate::policy::Roles;
+use crate::watch;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// As [`humantime`] has it.
@@ -366,7 +366,7 @@ fn source(
 }
 
 fn check_file(section: &Section, file: &Located<PathBuf>, algorithms: &[Algorithm]) {
-    let keys = fs::read(&file.value)
+    let keys = watch::read(&file.value, KeySet::LARGEST)
         .map_err(|error| error.to_string())
         .and_then(|bytes| KeySet::parse(&bytes).map_err(|error| error.to_string()));
     match keys {

@@ -1,14 +1,19 @@
 //! How many requests one caller may make.
 
+use std::num::NonZeroU32;
+
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota};
 
 use crate::config::Rate;
-use crate::identity::{Principal, Verified};
+use crate::identity::Verified;
 use crate::reply::{Code, Problem};
 
 /// How many callers are remembered before those that are at rest are forgotten.
 const MANY: usize = 10_000;
+
+/// How many refusals of one holder are news at once.
+const NEWS: NonZeroU32 = NonZeroU32::new(60).unwrap();
 
 /// Counts the requests of each caller by the generic cell rate algorithm. Only authenticated
 /// callers are counted, so strangers can't make it grow.
@@ -24,22 +29,18 @@ impl Rates {
         Some(Self { limiter: DefaultKeyedRateLimiter::keyed(quota) })
     }
 
-    /// Counts a call of an authenticated caller.
-    pub(super) fn admit(&self, principal: &Principal) -> Result<(), Problem> {
-        self.count(principal.caller())
+    /// For refusals of good tokens' holders: a minute's worth at once, and one a second. Whoever has
+    /// stolen a token that was revoked since could fill the trail with it otherwise.
+    pub(super) fn of_news() -> Self {
+        let quota = Quota::per_second(NonZeroU32::MIN).allow_burst(NEWS);
+        Self { limiter: DefaultKeyedRateLimiter::keyed(quota) }
     }
 
-    /// Counts a call with a good token that was refused. It is not the honest caller's own, so it
-    /// takes nothing of that one's rate.
-    pub(super) fn admit_refused(&self, holder: &Verified) -> Result<(), Problem> {
-        self.count(format!("refused {}", holder.caller()))
-    }
-
-    fn count(&self, caller: String) -> Result<(), Problem> {
+    pub(super) fn admit(&self, caller: &Verified) -> Result<(), Problem> {
         if self.limiter.len() > MANY {
             self.limiter.retain_recent();
         }
-        self.limiter.check_key(&caller).map_err(|not_until| {
+        self.limiter.check_key(&caller.caller()).map_err(|not_until| {
             let wait = not_until.wait_time_from(DefaultClock::default().now());
             Problem::new(Code::OverRate, "you have sent more requests than your rate allows")
                 .retry_after(wait)

@@ -49,7 +49,7 @@ pub(super) enum Scheme {
 }
 
 /// A request as it presents its token.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Presented<'a> {
     pub(super) scheme: Scheme,
     pub(super) token: &'a str,
@@ -59,6 +59,8 @@ pub(super) struct Presented<'a> {
     pub(super) path: &'a str,
     /// SHA-256 of the client's certificate in DER.
     pub(super) certificate: Option<[u8; 32]>,
+    /// Whose token it is.
+    pub(super) caller: &'a str,
 }
 
 /// Why a sender is not the one that a token is bound to.
@@ -112,6 +114,27 @@ impl Confirmation {
     }
 }
 
+/// Whether the issuer's tokens may be bound like this, which no request changes.
+///
+/// # Errors
+///
+/// When they may not, or must be bound.
+pub(super) fn is_accepted(
+    confirmation: &Confirmation,
+    settings: &SenderConstraint<'_>,
+) -> Result<(), BindingFault> {
+    let Confirmation { certificate, key } = confirmation;
+    let is_accepted =
+        (certificate.is_none() || settings.mtls) && (key.is_none() || settings.dpop.is_some());
+    if !is_accepted {
+        return Err(BindingFault::NotAccepted);
+    }
+    if settings.required && confirmation.is_none() {
+        return Err(BindingFault::Required);
+    }
+    Ok(())
+}
+
 /// Whether a request comes from the one that its token is bound to.
 ///
 /// # Errors
@@ -123,19 +146,12 @@ pub(super) fn check(
     presented: &Presented<'_>,
     now: SystemTime,
 ) -> Result<(), SenderFault> {
+    is_accepted(confirmation, settings)?;
     let Confirmation { certificate, key } = confirmation;
-    let is_accepted =
-        (certificate.is_none() || settings.mtls) && (key.is_none() || settings.dpop.is_some());
-    if !is_accepted {
-        return Err(BindingFault::NotAccepted.into());
-    }
     match (presented.scheme, key) {
         (Scheme::Bearer, Some(_)) => return Err(BindingFault::BearerScheme.into()),
         (Scheme::Dpop, None) => return Err(BindingFault::UnboundDpop.into()),
         (Scheme::Bearer, None) | (Scheme::Dpop, Some(_)) => {}
-    }
-    if settings.required && confirmation.is_none() {
-        return Err(BindingFault::Required.into());
     }
     match (certificate, &presented.certificate) {
         (Some(_), None) => return Err(BindingFault::NoCertificate.into()),
@@ -145,8 +161,8 @@ pub(super) fn check(
         (Some(_), Some(_)) | (None, _) => {}
     }
     if let (Some(thumbprint), Some(dpop)) = (key, settings.dpop) {
-        let Presented { headers, method, path, token, .. } = *presented;
-        dpop.check(Proof { headers, method, path, token, thumbprint }, now)?;
+        let Presented { headers, method, path, token, caller, .. } = *presented;
+        dpop.check(Proof { headers, method, path, token, caller, thumbprint }, now)?;
     }
     Ok(())
 }

@@ -186,6 +186,16 @@ impl Claims {
         if is_named { Ok(()) } else { Err(Refusal::NoActor) }
     }
 
+    /// The type that an introspection response tells, if it does (RFC 7662, section 2.2).
+    pub(super) fn are_of_an_access_token(&self) -> Result<(), Refusal> {
+        let Some(value) = self.0.get("token_type") else { return Ok(()) };
+        let name = value.as_str().unwrap_or_default();
+        let is_for_a_key = self.confirmation()?.key.is_some();
+        let is_known = name.eq_ignore_ascii_case("Bearer")
+            || is_for_a_key && name.eq_ignore_ascii_case("DPoP");
+        if is_known { Ok(()) } else { Err(Refusal::Type) }
+    }
+
     /// RFC 9068 has `client_id`; OpenID Connect providers often write `azp` for the same.
     pub(super) fn client_id(&self) -> Option<&str> {
         self.text("client_id").or_else(|| self.text("azp"))

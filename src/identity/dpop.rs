@@ -45,7 +45,7 @@ pub(super) struct Dpop {
 }
 
 /// A request that must hold a proof.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub(super) struct Proof<'a> {
     /// All of its headers.
     pub(super) headers: &'a HeaderMap,
@@ -55,6 +55,8 @@ pub(super) struct Proof<'a> {
     pub(super) path: &'a str,
     /// Its access token.
     pub(super) token: &'a str,
+    /// Whose token it is.
+    pub(super) caller: &'a str,
     /// The RFC 7638 thumbprint (SHA-256) of the key that the token is bound to.
     pub(super) thumbprint: &'a str,
 }
@@ -103,7 +105,7 @@ impl Dpop {
         {
             return Err(ProofFault::Nonce);
         }
-        self.replays.note(proof.thumbprint, &claims.identifier, claims.issued_at, now)
+        self.replays.note(proof.caller, proof.thumbprint, &claims.identifier, claims.issued_at, now)
     }
 
     /// Whether a URL, without its query and fragment, is that of the request (RFC 9449, section

@@ -54,7 +54,11 @@ impl Identity {
         if findings.note("form", authorization::check(token), size).is_err() {
             return findings.0;
         }
-        if token::is_jws(token) {
+        let is_read = !matches!(
+            UnverifiedToken::parse(token),
+            Err(Refusal::NotCompact | Refusal::NotBase64url | Refusal::Header)
+        );
+        if is_read || token::is_jws(token) && self.opaque().is_none() {
             self.inspect_jwt(token, now, &mut findings).await;
         } else {
             self.inspect_opaque(token, now, &mut findings).await;
@@ -79,7 +83,10 @@ impl Identity {
         let _ = findings.note("issuer", kept, detail);
         let Ok(issuer) = named else { return };
         match &issuer.source {
-            Source::Introspection(_) => self.inspect_answer(issuer, token, now, findings).await,
+            Source::Introspection(_) => {
+                inspect_header(&token_read, issuer, findings);
+                self.inspect_answer(issuer, token, now, findings).await;
+            }
             Source::Keys { keys, algorithms } => {
                 inspect_header(&token_read, issuer, findings);
                 inspect_signature(&token_read, keys, algorithms, findings).await;
@@ -89,7 +96,7 @@ impl Identity {
     }
 
     async fn inspect_opaque(&self, token: &str, now: SystemTime, findings: &mut Findings) {
-        let issuer = self.issuers.iter().find(|issuer| issuer.is_introspected());
+        let issuer = self.opaque();
         let kept = issuer.map(|_| ()).ok_or(Refusal::NotCompact);
         let detail = match issuer {
             Some(issuer) => format!("not a JWT, so {} is asked about it", issuer.settings.issuer),
@@ -130,7 +137,7 @@ impl Identity {
             let detail = (rule.describe)(claims, &issuer.settings);
             let _ = findings.note(rule.name, (rule.check)(claims, &issuer.settings), detail);
         }
-        let Ok(verified) = Verified::new(claims.clone(), &issuer.settings) else { return };
+        let Ok(verified) = Verified::new(claims.clone(), &issuer.settings, None) else { return };
         let leeway = issuer.settings.leeway;
         let detail = format!(
             "now {}, with {} leeway",
@@ -143,14 +150,15 @@ impl Identity {
             Some(_) => "by the revocation list",
         };
         let _ = findings.note("revocation", self.is_in_force(&verified), detail);
-        let confirmation = verified.confirmation();
-        if !confirmation.is_none() {
+        let detail =
+            "accepted: none unless require_binding, certificates with mtls, keys with dpop";
+        let taken = issuer.takes_binding(&verified);
+        if taken.is_err() {
+            let _ = findings.note("sender", taken, detail);
+        } else if verified.is_bound() {
             findings.leave_open("sender", "bound; each request must prove that it is the sender's");
-        } else if issuer.settings.require_binding {
-            let refused = Refusal::Sender(super::BindingFault::Required.into());
-            let _ = findings.note("sender", Err(refused), "not bound, and require_binding is set");
         } else {
-            let _ = findings.note("sender", Ok(()), "not bound: whoever has it may use it");
+            let _ = findings.note("sender", taken, "not bound: whoever has it may use it");
         }
     }
 }

@@ -21,6 +21,7 @@ use moka::future::Cache;
 use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::timeout;
+use zeroize::Zeroizing;
 
 pub(super) use self::fault::IntrospectionFault;
 use self::fault::Unavailable;
@@ -50,6 +51,8 @@ pub(super) struct Introspection {
     places: Semaphore,
     /// One for each that may wait for a place.
     queue: Semaphore,
+    /// Of all that wait for a provider.
+    waiting_anywhere: Arc<Semaphore>,
     /// What the log was told last, and when.
     said: Mutex<Option<(Unavailable, Instant)>>,
     metrics: Arc<Metrics>,
@@ -65,6 +68,7 @@ impl Introspection {
         issuer: &str,
         settings: &config::Introspection,
         digests: Arc<TokenDigests>,
+        waiting_anywhere: Arc<Semaphore>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ClientError> {
         let client = Client::new(settings.url.scheme(), settings.ca.clone(), settings.timeout)?;
@@ -80,6 +84,7 @@ impl Introspection {
             answers,
             places: Semaphore::new(settings.concurrency),
             queue: Semaphore::new(settings.waiting),
+            waiting_anywhere,
             said: Mutex::default(),
             metrics,
             settings: settings.clone(),
@@ -91,7 +96,7 @@ impl Introspection {
     /// It is not judged here: audience, times and actor are the caller's to check at each use.
     /// Nobody is kept waiting by another who stops asking.
     pub(super) async fn claims(
-        &self,
+        self: &Arc<Self>,
         token: &str,
         now: SystemTime,
     ) -> Result<Arc<Map<String, Value>>, IntrospectionFault> {
@@ -105,11 +110,25 @@ impl Introspection {
             // The cache measures time as it passes; the clock was set meanwhile.
             self.answers.invalidate(&digest).await;
         }
+        let waiting = self.waiting_anywhere.try_acquire();
+        let _waiting = waiting.map_err(|_| IntrospectionFault::Busy)?;
         // Whoever waits for one who then stops asking, asks in its stead.
-        match self.answers.try_get_with(digest, self.ask(token, now)).await {
+        match self.answers.try_get_with(digest, self.ask_apart(token, now)).await {
             Ok(answer) => Ok(answer.claims),
             Err(fault) => Err(*fault),
         }
+    }
+
+    /// A question comes to its end also when nobody waits for it any more, so that there are never
+    /// more of them on their way than there are places.
+    async fn ask_apart(
+        self: &Arc<Self>,
+        token: &str,
+        now: SystemTime,
+    ) -> Result<Answer, IntrospectionFault> {
+        let (asking, token) = (Arc::clone(self), Zeroizing::new(token.to_owned()));
+        let asked = tokio::spawn(async move { asking.ask(&token, now).await }).await;
+        asked.unwrap_or(Err(IntrospectionFault::Unavailable(Unavailable::Broken)))
     }
 
     async fn ask(&self, token: &str, now: SystemTime) -> Result<Answer, IntrospectionFault> {

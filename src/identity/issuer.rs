@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use jsonwebtoken::Algorithm;
+use tokio::sync::Semaphore;
 
 use super::authorization::Presented;
 use super::binding::{self, SenderConstraint};
@@ -11,10 +12,10 @@ use super::claims::Claims;
 use super::digest::TokenDigests;
 use super::dpop::Dpop;
 use super::introspection::Introspection;
-use super::keys::KeyStore;
+use super::keys::{CurrentKey, KeyStore};
 use super::principal::Verified;
 use super::token::UnverifiedToken;
-use super::{Call, IdentityError, Refusal};
+use super::{Call, IdentityError, Refusal, SenderFault};
 use crate::audit::Events;
 use crate::config::{self, Issuer};
 use crate::telemetry::Metrics;
@@ -33,7 +34,7 @@ pub(super) enum Source {
     /// A signature by one of its keys.
     Keys { keys: Arc<KeyStore>, algorithms: Vec<Algorithm> },
     /// Its own word.
-    Introspection(Box<Introspection>),
+    Introspection(Arc<Introspection>),
 }
 
 impl TrustedIssuer {
@@ -41,18 +42,26 @@ impl TrustedIssuer {
         settings: &Issuer,
         digests: &Arc<TokenDigests>,
         events: &Events,
+        waiting: &Arc<Semaphore>,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, IdentityError> {
         let (name, metrics) = (&settings.issuer, Arc::clone(metrics));
         let source = match &settings.proof {
             config::Proof::Keys(keys) => Source::Keys {
-                keys: Arc::new(KeyStore::new(name, keys, events.clone(), metrics)?),
+                keys: Arc::new(KeyStore::new(
+                    name,
+                    keys,
+                    events.clone(),
+                    Arc::clone(waiting),
+                    metrics,
+                )?),
                 algorithms: keys.algorithms.clone(),
             },
             config::Proof::Introspection(introspection) => {
                 let digests = Arc::clone(digests);
-                let asked = Introspection::new(name, introspection, digests, metrics)?;
-                Source::Introspection(Box::new(asked))
+                let asked =
+                    Introspection::new(name, introspection, digests, Arc::clone(waiting), metrics)?;
+                Source::Introspection(Arc::new(asked))
             }
         };
         let dpop = settings.dpop.as_ref().map(Dpop::new).transpose()?;
@@ -90,7 +99,8 @@ impl TrustedIssuer {
         let algorithm = token.algorithm(algorithms)?;
         let current = keys.key(token.key_id()?, algorithm).await?;
         let claims = token.verify(&current.key, algorithm)?;
-        Ok((Arc::new(Verified::new(claims, &self.settings)?), current.generation))
+        let CurrentKey { key, generation } = current;
+        Ok((Arc::new(Verified::new(claims, &self.settings, Some(key))?), generation))
     }
 
     /// Asks the issuer about its token.
@@ -99,7 +109,7 @@ impl TrustedIssuer {
         token: &str,
         now: SystemTime,
     ) -> Result<Arc<Verified>, Refusal> {
-        Ok(Arc::new(Verified::new(self.introspected(token, now).await?, &self.settings)?))
+        Ok(Arc::new(Verified::new(self.introspected(token, now).await?, &self.settings, None)?))
     }
 
     /// What the issuer says of its token.
@@ -116,7 +126,14 @@ impl TrustedIssuer {
         if claims.value("iss").is_some() && claims.issuer() != Some(&self.settings.issuer) {
             return Err(Refusal::UnknownIssuer);
         }
+        claims.are_of_an_access_token()?;
         Ok(claims)
+    }
+
+    /// Whether a token that is bound like this can be taken from anybody at all.
+    pub(super) fn takes_binding(&self, verified: &Verified) -> Result<(), Refusal> {
+        Ok(binding::is_accepted(verified.confirmation(), &self.constraint())
+            .map_err(SenderFault::from)?)
     }
 
     /// Whether the request comes from the one to whom the token is bound, if it is.
@@ -127,11 +144,8 @@ impl TrustedIssuer {
         call: Call<'_>,
         now: SystemTime,
     ) -> Result<(), Refusal> {
-        let constraint = SenderConstraint {
-            mtls: self.settings.mtls,
-            dpop: self.dpop.as_ref(),
-            required: self.settings.require_binding,
-        };
+        // Only a proof's memory asks for it.
+        let caller = if verified.is_bound_to_a_key() { verified.caller() } else { String::new() };
         let presented = binding::Presented {
             scheme: presented.scheme,
             token: presented.token,
@@ -139,7 +153,16 @@ impl TrustedIssuer {
             method: call.method,
             path: call.path,
             certificate: call.certificate,
+            caller: &caller,
         };
-        Ok(binding::check(verified.confirmation(), &constraint, &presented, now)?)
+        Ok(binding::check(verified.confirmation(), &self.constraint(), &presented, now)?)
+    }
+
+    fn constraint(&self) -> SenderConstraint<'_> {
+        SenderConstraint {
+            mtls: self.settings.mtls,
+            dpop: self.dpop.as_ref(),
+            required: self.settings.require_binding,
+        }
     }
 }

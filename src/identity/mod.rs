@@ -27,6 +27,7 @@ use std::time::SystemTime;
 
 use aws_lc_rs::error::Unspecified;
 use http::{HeaderMap, Method, Request};
+use tokio::sync::Semaphore;
 
 pub use self::binding::{BindingFault, SenderFault};
 pub use self::dpop::ProofFault;
@@ -58,7 +59,8 @@ pub struct Identity {
 }
 
 /// What of a request proves who asks.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
+#[expect(missing_debug_implementations, reason = "it holds the token")]
 pub struct Call<'a> {
     headers: &'a HeaderMap,
     method: &'a Method,
@@ -112,13 +114,16 @@ impl Identity {
         metrics: &Arc<Metrics>,
     ) -> Result<Self, IdentityError> {
         let digests = Arc::new(TokenDigests::new()?);
+        // Of all requests in flight, half may wait for providers; nobody of them is known yet.
+        let waiting = Arc::new(Semaphore::new((config.limits.in_flight / 2).max(1)));
         let issuers = config
             .issuers
             .iter()
-            .map(|settings| TrustedIssuer::new(settings, &digests, events, metrics))
+            .map(|settings| TrustedIssuer::new(settings, &digests, events, &waiting, metrics))
             .collect::<Result<_, _>>()?;
         let revocations = config.revocation.as_ref().map(|settings| {
-            let list = Revocations::new(settings, events.clone(), Arc::clone(metrics));
+            let names = config.issuers.iter().map(|issuer| issuer.issuer.clone()).collect();
+            let list = Revocations::new(settings, names, events.clone(), Arc::clone(metrics));
             list.load_now();
             Arc::new(list)
         });
@@ -144,9 +149,10 @@ impl Identity {
     ///
     /// The precise reason.
     pub async fn authenticate(&self, call: Call<'_>) -> Result<Principal, Unauthenticated> {
-        let now = SystemTime::now();
         let presented = Presented::of(call.headers)?;
-        let (issuer, verified) = self.verified(presented.token, now).await?;
+        let (issuer, verified) = self.verified(presented.token, SystemTime::now()).await?;
+        // It may have had to wait.
+        let now = SystemTime::now();
         let admitted = self
             .admit(issuer, &verified, now)
             .and_then(|()| issuer.is_from_its_sender(&verified, presented, call, now));
@@ -158,6 +164,28 @@ impl Identity {
                 holder: refusal.concerns_the_holder().then_some(verified),
             }),
         }
+    }
+
+    /// Whether what let a caller in still holds a while later: the times, the key, no revocation.
+    /// Its sender is proved once.
+    ///
+    /// # Errors
+    ///
+    /// The precise reason.
+    pub fn recheck(&self, principal: &Principal) -> Result<(), Unauthenticated> {
+        let (_, issuer) = self.issuer(Some(principal.issuer()))?;
+        let verified = principal.verified();
+        let held = self.admit(issuer, verified, SystemTime::now()).and_then(|()| {
+            match (issuer.keys(), verified.key()) {
+                (Some(keys), Some(key)) if !keys.hold_still(key)? => Err(Refusal::UnknownKey),
+                _ => Ok(()),
+            }
+        });
+        held.map_err(|refusal| Unauthenticated {
+            refusal,
+            nonce: issuer.nonce(SystemTime::now()),
+            holder: refusal.concerns_the_holder().then(|| Arc::clone(verified)),
+        })
     }
 
     /// The nonce that a caller's next proof must hold, where its proofs need one.
@@ -183,9 +211,7 @@ impl Identity {
         now: SystemTime,
     ) -> Result<(&TrustedIssuer, Arc<Verified>), Refusal> {
         if !token::is_jws(token) {
-            // Such a token does not say whose it is, so that only one issuer can have them.
-            let issuer = self.issuers.iter().find(|issuer| issuer.is_introspected());
-            let issuer = issuer.ok_or(Refusal::NotCompact)?;
+            let issuer = self.opaque().ok_or(Refusal::NotCompact)?;
             return Ok((issuer, issuer.introspect(token, now).await?));
         }
         let name = self.cache.name(token);
@@ -200,10 +226,22 @@ impl Identity {
             self.cache.forget(&name);
         }
         self.metrics.token_cache_misses.inc();
-        let unverified = UnverifiedToken::parse(token)?;
+        let unverified = match UnverifiedToken::parse(token) {
+            Ok(unverified) => unverified,
+            // An opaque token may have two dots, too.
+            Err(refusal @ (Refusal::NotBase64url | Refusal::Header)) => {
+                let issuer = self.opaque().ok_or(refusal)?;
+                return Ok((issuer, issuer.introspect(token, now).await?));
+            }
+            Err(refusal) => return Err(refusal),
+        };
         let (place, issuer) = self.issuer(unverified.issuer())?;
         match &issuer.source {
-            Source::Introspection(_) => Ok((issuer, issuer.introspect(token, now).await?)),
+            Source::Introspection(_) => {
+                unverified.is_understood()?;
+                unverified.is_of_type(&issuer.settings.types)?;
+                Ok((issuer, issuer.introspect(token, now).await?))
+            }
             Source::Keys { keys, algorithms } => {
                 let (verified, generation) = issuer.verify(unverified, keys, algorithms).await?;
                 let valid_for = verified.times().left(now, issuer.settings.leeway);
@@ -211,6 +249,12 @@ impl Identity {
                 Ok((issuer, verified))
             }
         }
+    }
+
+    /// The issuer of tokens that are opaque. They don't say whose they are, so that only one can
+    /// have them.
+    fn opaque(&self) -> Option<&TrustedIssuer> {
+        self.issuers.iter().find(|issuer| issuer.is_introspected())
     }
 
     fn issuer(&self, name: Option<&str>) -> Result<(usize, &TrustedIssuer), Refusal> {
@@ -233,14 +277,16 @@ impl Identity {
     /// Whether the token is not revoked; fails closed.
     fn is_in_force(&self, verified: &Verified) -> Result<(), Refusal> {
         let Some(revocations) = &self.revocations else { return Ok(()) };
-        let is_revoked = revocations.is_revoked(
-            verified.issuer(),
-            verified.subject(),
-            verified.client_id(),
-            verified.token_id(),
-            verified.times().issued_at,
-        );
-        if !is_revoked {
+        let is_revoked = |client_id| {
+            revocations.is_revoked(
+                verified.issuer(),
+                verified.subject(),
+                client_id,
+                verified.token_id(),
+                verified.times().issued_at,
+            )
+        };
+        if !verified.client_ids().into_iter().any(is_revoked) {
             return Ok(());
         }
         let is_known = revocations.state().in_force.is_some();
@@ -264,6 +310,7 @@ impl Identity {
         authorization::check(token)?;
         let (issuer, verified) = self.verified(token, now).await?;
         self.admit(issuer, &verified, now)?;
+        issuer.takes_binding(&verified)?;
         Ok(verified.admitted())
     }
 
@@ -276,8 +323,9 @@ impl Identity {
     pub fn rehearse(&self, claims: &[u8], now: SystemTime) -> Result<Principal, Refusal> {
         let claims = Claims::parse(claims)?;
         let (_, issuer) = self.issuer(claims.issuer())?;
-        let verified = Verified::new(claims, &issuer.settings)?;
+        let verified = Verified::new(claims, &issuer.settings, None)?;
         self.admit(issuer, &verified, now)?;
+        issuer.takes_binding(&verified)?;
         Ok(Arc::new(verified).admitted())
     }
 

@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::Refusal;
 use super::binding::Confirmation;
 use super::claims::{Claims, RULES, Times};
+use super::keys::Key;
 use crate::config::Issuer;
 
 /// What a token proves at any time: its issuer signed it, and it keeps every rule that does not
@@ -21,6 +22,8 @@ pub struct Verified {
     roles: Vec<String>,
     times: Times,
     confirmation: Confirmation,
+    /// The key that verified it; none where its issuer was asked.
+    key: Option<Arc<Key>>,
     claims: Claims,
 }
 
@@ -33,7 +36,11 @@ impl Verified {
     /// Applies every rule that needs neither key nor time.
     ///
     /// The caller answers for the claims' issuer and signature.
-    pub(super) fn new(claims: Claims, issuer: &Issuer) -> Result<Self, Refusal> {
+    pub(super) fn new(
+        claims: Claims,
+        issuer: &Issuer,
+        key: Option<Arc<Key>>,
+    ) -> Result<Self, Refusal> {
         RULES.iter().try_for_each(|rule| (rule.check)(&claims, issuer))?;
         let owned = |name| claims.text(name).map(str::to_owned);
         Ok(Self {
@@ -44,6 +51,7 @@ impl Verified {
             roles: claims.roles(issuer)?,
             times: claims.times()?,
             confirmation: claims.confirmation()?,
+            key,
             claims,
         })
     }
@@ -54,8 +62,24 @@ impl Verified {
     }
 
     /// Whether it takes a proof to use it (RFC 9449).
-    pub(super) fn is_bound_to_a_key(&self) -> bool {
+    #[must_use]
+    pub fn is_bound_to_a_key(&self) -> bool {
         self.confirmation.key.is_some()
+    }
+
+    /// Whether each request must prove that it comes from the token's sender.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        !self.confirmation.is_none()
+    }
+
+    pub(super) fn key(&self) -> Option<&Arc<Key>> {
+        self.key.as_ref()
+    }
+
+    /// Every name of the app that asks: providers write `client_id`, `azp`, or both.
+    pub(super) fn client_ids(&self) -> [Option<&str>; 2] {
+        [self.claims.text("client_id"), self.claims.text("azp")]
     }
 
     pub(super) fn times(&self) -> Times {

@@ -26,6 +26,8 @@ use crate::watch::{self, Sight, Watched};
 #[derive(Debug)]
 pub(super) struct Revocations {
     path: PathBuf,
+    /// Those that an entry can be about.
+    issuers: Vec<String>,
     current: ArcSwapOption<InForce>,
     /// Why the file as it is now can't be loaded.
     fault: ArcSwapOption<String>,
@@ -64,11 +66,13 @@ impl Revocations {
     /// Knows the file and has read nothing.
     pub(super) fn new(
         settings: &config::Revocation,
+        issuers: Vec<String>,
         events: Events,
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
             path: settings.file.clone(),
+            issuers,
             current: ArcSwapOption::empty(),
             fault: ArcSwapOption::empty(),
             events,
@@ -142,7 +146,12 @@ impl Revocations {
     fn replace(&self, list: InForce) {
         let entries = list.entries();
         let path = self.path.display();
-        let detail = format!("{path}: {entries} entries, SHA-256 {}", list.sha256);
+        let mut detail = format!("{path}: {entries} entries, SHA-256 {}", list.sha256);
+        let idle = list.list.of_other_issuers(&self.issuers);
+        if idle > 0 {
+            detail += &format!("; {idle} of them name an issuer that is not configured");
+            tracing::warn!(idle, "entries of the revocation list name no configured issuer");
+        }
         tracing::info!(detail, "the revocation list is loaded");
         self.metrics.revocation_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
         self.current.store(Some(Arc::new(list)));
@@ -194,7 +203,12 @@ mod tests {
             }
             let metrics = Arc::new(Metrics::new().unwrap());
             let settings = config::Revocation { file };
-            let revocations = Revocations::new(&settings, Events::default(), Arc::clone(&metrics));
+            let revocations = Revocations::new(
+                &settings,
+                vec!["issuer".to_owned()],
+                Events::default(),
+                Arc::clone(&metrics),
+            );
             let revocations = Arc::new(revocations);
             let task = tokio::spawn(Arc::clone(&revocations).watch_for_ever());
             Self { folder, revocations, metrics, task }
@@ -249,7 +263,8 @@ mod tests {
         let audit = crate::audit::Audit::open(&settings, &metrics).unwrap();
         let file = folder.path().join("revoked.json");
         let watched = config::Revocation { file };
-        let revocations = Revocations::new(&watched, audit.events(), metrics);
+        let revocations =
+            Revocations::new(&watched, vec!["issuer".to_owned()], audit.events(), metrics);
         let text = of_subject("alice").into_bytes();
         revocations.load(Ok(text.clone()));
         revocations.load(Ok(b"{}".to_vec()));

@@ -103,7 +103,7 @@ fn a_token_comes_as_it_is_bound_or_is_refused() {
         (&none, "required", Bearer, None, fault(BindingFault::Required)),
         (&none, "", DpopScheme, None, fault(BindingFault::UnboundDpop)),
         (&none, "dpop", DpopScheme, None, fault(BindingFault::UnboundDpop)),
-        (&none, "dpop required", DpopScheme, None, fault(BindingFault::UnboundDpop)),
+        (&none, "dpop required", DpopScheme, None, fault(BindingFault::Required)),
         (&certificate(1), "", Bearer, own, fault(BindingFault::NotAccepted)),
         (&certificate(1), "dpop", Bearer, own, fault(BindingFault::NotAccepted)),
         (&certificate(1), "mtls", Bearer, own, Ok(())),
@@ -124,6 +124,7 @@ fn a_token_comes_as_it_is_bound_or_is_refused() {
         (&both, "mtls dpop", DpopScheme, own, no_proof),
     ] {
         let presented = Presented {
+            caller: "caller",
             scheme,
             token: "token",
             headers: &HeaderMap::new(),

@@ -6,10 +6,12 @@
 //! make a forgotten proof acceptable again, so nothing is accepted that was made before the newest
 //! of those that were forgotten.
 //!
+//! No caller can take more than a quarter of the memory, so that none shuts out the others.
+//!
 //! Kept is a keyed hash of the key's thumbprint and the proof's identifier. The hash's key is made
 //! when the process starts and known to nobody, so that nobody can make two that collide.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -28,6 +30,9 @@ pub(super) struct Replays {
     generations: Mutex<Generations>,
 }
 
+/// Which part of the memory one caller may take: one in so many.
+const SHARES: usize = 4;
+
 /// The first half of an HMAC-SHA-256 (RFC 2104, section 5).
 type Digest = [u8; 16];
 
@@ -44,6 +49,8 @@ struct Generations {
 #[derive(Debug, Default)]
 struct Generation {
     digests: HashSet<Digest>,
+    /// How many of them are of each caller, by a hash of its name.
+    callers: HashMap<Digest, usize>,
     newest: Option<u64>,
 }
 
@@ -73,12 +80,13 @@ impl Replays {
     /// full.
     pub(super) fn note(
         &self,
+        caller: &str,
         thumbprint: &str,
         identifier: &str,
         issued_at: u64,
         now: SystemTime,
     ) -> Result<(), ProofFault> {
-        let digest = self.digest(thumbprint, identifier);
+        let (caller, digest) = (self.digest(caller, ""), self.digest(thumbprint, identifier));
         let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
         generations.age(self.window, now);
         if generations.forgotten.is_some_and(|forgotten| issued_at <= forgotten) {
@@ -87,10 +95,11 @@ impl Replays {
         if generations.hold(&digest) {
             return Err(ProofFault::Replayed);
         }
-        if generations.len() >= self.capacity {
+        let share = (self.capacity / SHARES).max(1);
+        if generations.len() >= self.capacity || generations.len_of(&caller) >= share {
             return Err(ProofFault::ReplayMemoryFull);
         }
-        generations.younger.add(digest, issued_at);
+        generations.younger.add(caller, digest, issued_at);
         Ok(())
     }
 
@@ -129,13 +138,19 @@ impl Generations {
         self.younger.digests.contains(digest) || self.older.digests.contains(digest)
     }
 
+    fn len_of(&self, caller: &Digest) -> usize {
+        let of = |generation: &Generation| generation.callers.get(caller).copied().unwrap_or(0);
+        of(&self.younger) + of(&self.older)
+    }
+
     fn len(&self) -> usize {
         self.younger.digests.len() + self.older.digests.len()
     }
 }
 
 impl Generation {
-    fn add(&mut self, digest: Digest, issued_at: u64) {
+    fn add(&mut self, caller: Digest, digest: Digest, issued_at: u64) {
+        *self.callers.entry(caller).or_default() += 1;
         self.digests.insert(digest);
         self.newest = self.newest.max(Some(issued_at));
     }
@@ -152,7 +167,8 @@ mod tests {
     }
 
     fn note(replays: &Replays, identifier: u64, now: u64) -> Result<(), ProofFault> {
-        replays.note("thumbprint", &identifier.to_string(), now, at(now))
+        let caller = identifier.to_string();
+        replays.note(&caller, "thumbprint", &identifier.to_string(), now, at(now))
     }
 
     #[test]
@@ -162,9 +178,9 @@ mod tests {
             assert_eq!(note(&replays, 1, 1000), Ok(()));
             let first = 1000 + offset;
             // Made as far ahead of this clock as it may be, so that it lives for the whole window.
-            assert_eq!(replays.note("key", "jti", first + 5, at(first)), Ok(()));
+            assert_eq!(replays.note("caller", "key", "jti", first + 5, at(first)), Ok(()));
             for now in first..=first + 65 {
-                let again = replays.note("key", "jti", first + 5, at(now));
+                let again = replays.note("caller", "key", "jti", first + 5, at(now));
                 assert_eq!(again, Err(ProofFault::Replayed), "{offset}: {now}");
                 // Others that make the generations go on.
                 assert_eq!(note(&replays, now * 1000 + offset, now), Ok(()));
@@ -186,9 +202,9 @@ mod tests {
     #[test]
     fn another_key_may_use_the_same_identifier() {
         let replays = Replays::new(WINDOW, 10).unwrap();
-        assert_eq!(replays.note("one", "jti", 1000, at(1000)), Ok(()));
-        assert_eq!(replays.note("two", "jti", 1000, at(1000)), Ok(()));
-        assert_eq!(replays.note("one", "jti", 1000, at(1000)), Err(ProofFault::Replayed));
+        assert_eq!(replays.note("one", "one", "jti", 1000, at(1000)), Ok(()));
+        assert_eq!(replays.note("two", "two", "jti", 1000, at(1000)), Ok(()));
+        assert_eq!(replays.note("one", "one", "jti", 1000, at(1000)), Err(ProofFault::Replayed));
     }
 
     #[test]
@@ -208,6 +224,16 @@ mod tests {
     }
 
     #[test]
+    fn one_caller_takes_no_more_than_its_share() {
+        let replays = Replays::new(WINDOW, 8).unwrap();
+        let note = |caller, identifier| replays.note(caller, "key", identifier, 1000, at(1000));
+        assert_eq!((note("one", "1"), note("one", "2")), (Ok(()), Ok(())));
+        assert_eq!(note("one", "3"), Err(ProofFault::ReplayMemoryFull));
+        assert_eq!(note("another", "3"), Ok(()));
+        assert_eq!(replays.note("one", "key", "4", 1130, at(1130)), Ok(()), "there is room again");
+    }
+
+    #[test]
     fn a_clock_that_is_set_back_brings_no_proof_back() {
         let replays = Replays::new(WINDOW, 10).unwrap();
         assert_eq!(note(&replays, 1, 1000), Ok(()));
@@ -216,7 +242,7 @@ mod tests {
         assert_eq!(note(&replays, 3, 1001), Ok(()));
         assert_eq!(note(&replays, 3, 1001), Err(ProofFault::Replayed));
         assert_eq!(note(&replays, 3, 1100), Err(ProofFault::Replayed), "kept a little longer");
-        assert_eq!(replays.note("thumbprint", "2", 9000, at(8999)), Err(ProofFault::Expired));
+        assert_eq!(replays.note("2", "thumbprint", "2", 9000, at(8999)), Err(ProofFault::Expired));
         assert_eq!(note(&replays, 2, 9001), Ok(()));
     }
 }

@@ -127,6 +127,7 @@ fn headers(proofs: &[&str]) -> HeaderMap {
 fn check(dpop: &Dpop, proofs: &[&str], sender: &Sender, now: SystemTime) -> Result<(), ProofFault> {
     let (headers, thumbprint) = (headers(proofs), sender.thumbprint());
     let proof = Proof {
+        caller: "caller",
         headers: &headers,
         method: &Method::PUT,
         path: PATH,
@@ -170,6 +171,7 @@ fn the_example_of_the_standard_is_accepted() {
     settings.origin = config::Origin::of(&"https://resource.example.org".parse().unwrap()).unwrap();
     let headers = headers(&[proof]);
     let proof = Proof {
+        caller: "caller",
         headers: &headers,
         method: &Method::GET,
         path: "/protectedresource",

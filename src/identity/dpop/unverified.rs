@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use super::ProofFault;
 use super::key::ProofKey;
+use crate::identity::algorithm;
 use crate::strict_json;
 
 /// The longest proof, in bytes.
@@ -73,7 +74,7 @@ impl<'a> UnverifiedProof<'a> {
             return Err(ProofFault::Type);
         }
         let name = header.get("alg").and_then(Value::as_str).ok_or(ProofFault::Algorithm)?;
-        let algorithm = algorithm(name).ok_or(ProofFault::Algorithm)?;
+        let algorithm = algorithm::named(name).ok_or(ProofFault::Algorithm)?;
         if header.contains_key("crit") || header.contains_key("b64") {
             return Err(ProofFault::Critical);
         }
@@ -130,20 +131,4 @@ fn object(bytes: &[u8]) -> Result<Map<String, Value>, ProofFault> {
         Ok(Value::Object(object)) => Ok(object),
         Ok(_) | Err(_) => Err(ProofFault::Malformed),
     }
-}
-
-/// Spelt out, so that no algorithm comes in by a new version of a crate.
-fn algorithm(name: &str) -> Option<Algorithm> {
-    Some(match name {
-        "RS256" => Algorithm::RS256,
-        "RS384" => Algorithm::RS384,
-        "RS512" => Algorithm::RS512,
-        "PS256" => Algorithm::PS256,
-        "PS384" => Algorithm::PS384,
-        "PS512" => Algorithm::PS512,
-        "ES256" => Algorithm::ES256,
-        "ES384" => Algorithm::ES384,
-        "EdDSA" => Algorithm::EdDSA,
-        _ => return None,
-    })
 }

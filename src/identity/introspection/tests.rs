@@ -134,7 +134,10 @@ impl Endpoint {
         change(&mut settings);
         let metrics = Arc::new(Metrics::new().unwrap());
         let digests = Arc::new(TokenDigests::new().unwrap());
-        let introspection = Introspection::new("issuer", &settings, digests, metrics).unwrap();
+        let introspection = {
+            let anywhere = Arc::new(Semaphore::new(10_000));
+            Introspection::new("issuer", &settings, digests, anywhere, metrics).unwrap()
+        };
         Self { introspection: Arc::new(introspection), seen, folder }
     }
 

@@ -49,6 +49,9 @@ pub(super) struct KeyStore {
     /// Tells those who wait that a refresh has ended.
     ended: watch::Sender<()>,
     waiting: Semaphore,
+    /// Of all that wait for a provider.
+    waiting_anywhere: Arc<Semaphore>,
+    algorithms: Vec<Algorithm>,
     progress: Mutex<Progress>,
     events: Events,
     metrics: Arc<Metrics>,
@@ -112,6 +115,7 @@ impl KeyStore {
         issuer: &str,
         settings: &config::Keys,
         events: Events,
+        waiting_anywhere: Arc<Semaphore>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ClientError> {
         Ok(Self {
@@ -125,6 +129,8 @@ impl KeyStore {
             wanted: Notify::new(),
             ended: watch::Sender::new(()),
             waiting: Semaphore::new(WAITING),
+            waiting_anywhere,
+            algorithms: settings.algorithms.clone(),
             progress: Mutex::default(),
             events,
             metrics,
@@ -146,7 +152,8 @@ impl KeyStore {
             // A refresh may have ended between the two questions, and have brought the key.
             return self.find(id, algorithm);
         }
-        let Ok(_place) = self.waiting.try_acquire() else { return Err(Refusal::KeysBusy) };
+        let places = (self.waiting.try_acquire(), self.waiting_anywhere.try_acquire());
+        let (Ok(_place), Ok(_place_anywhere)) = places else { return Err(Refusal::KeysBusy) };
         loop {
             // It lives as long as this store.
             let _ = ended.changed().await;
@@ -182,6 +189,13 @@ impl KeyStore {
     pub(super) fn is_current(&self, generation: u64) -> Result<bool, Refusal> {
         let current = self.usable()?;
         Ok(current.as_ref().is_some_and(|held| held.generation == generation))
+    }
+
+    /// Whether a key that verified is one of them still.
+    pub(super) fn hold_still(&self, key: &Arc<Key>) -> Result<bool, Refusal> {
+        let current = self.usable()?;
+        let keys = current.as_ref().map(|held| held.keys.keys()).unwrap_or_default();
+        Ok(keys.iter().any(|own| Arc::ptr_eq(own, key)))
     }
 
     fn usable(&self) -> Result<Guard<Option<Arc<Held>>>, Refusal> {
@@ -222,7 +236,7 @@ impl KeyStore {
     }
 
     async fn watch(&self, path: &Path) {
-        let mut file = Watched::new(path.to_owned(), source::LARGEST);
+        let mut file = Watched::new(path.to_owned(), KeySet::LARGEST);
         loop {
             let loaded = self.take(source::read(path, file.next().await));
             // What the file said is what it says, until it is seen to say something else.
@@ -239,7 +253,9 @@ impl KeyStore {
             let pause = match self.take(remote.fetch().await) {
                 Ok(fresh_for) => {
                     retry = RETRY;
-                    let (least, most) = (self.settings.cool_down, self.settings.refresh);
+                    // In time for another try before they are too old.
+                    let most = self.settings.refresh.min(self.settings.max_stale / 2);
+                    let least = self.settings.cool_down.min(most);
                     fresh_for.map_or(most, |fresh_for| fresh_for.max(least).min(most))
                 }
                 Err(_) => {
@@ -264,6 +280,10 @@ impl KeyStore {
     /// Takes what was fetched, and says for how long it is fresh; what there was stays when the
     /// fetch has failed.
     fn take(&self, fetched: Result<Fetched, FetchError>) -> Result<Option<Duration>, Failed> {
+        let fetched = fetched.and_then(|fetched| {
+            let fits = fetched.keys.fits_any(&self.algorithms);
+            if fits { Ok(fetched) } else { Err(FetchError::NothingFits) }
+        });
         let result = if fetched.is_ok() { "success" } else { "failure" };
         self.metrics.jwks_refresh.with_label_values(&[self.issuer.as_str(), result]).inc();
         match fetched {

@@ -63,6 +63,9 @@ pub enum KeySetError {
 }
 
 impl KeySet {
+    /// The most bytes of a key set.
+    pub const LARGEST: usize = 512 << 10;
+
     /// Reads a key set and leaves out what can't verify a token: symmetric keys, keys for
     /// encryption, RSA keys below 2,048 bits, curves that no accepted algorithm has.
     ///
@@ -75,14 +78,18 @@ impl KeySet {
         if list.len() > MOST {
             return Err(KeySetError::TooMany);
         }
-        let mut keys: Vec<Arc<Key>> = Vec::new();
+        let mut keys: Vec<Key> = Vec::new();
         for key in list.iter().filter_map(Key::of) {
-            // The same key twice is no ambiguity.
-            if !keys.iter().any(|known| known.is_same(&key)) {
-                keys.push(Arc::new(key));
+            // The same key twice, for an algorithm each perhaps, is one.
+            match keys.iter_mut().find(|known| known.is_named_like(&key)) {
+                Some(known) => known.take_algorithms_of(key),
+                None => keys.push(key),
             }
         }
-        if keys.is_empty() { Err(KeySetError::NoUsableKey) } else { Ok(Self(keys)) }
+        if keys.is_empty() {
+            return Err(KeySetError::NoUsableKey);
+        }
+        Ok(Self(keys.into_iter().map(Arc::new).collect()))
     }
 
     /// Whether one of the keys goes with one of the algorithms.
@@ -176,9 +183,17 @@ impl Key {
 
     /// Whether tokens would not see a difference.
     fn is_same(&self, other: &Self) -> bool {
-        self.thumbprint == other.thumbprint
-            && self.id == other.id
-            && self.algorithms == other.algorithms
+        self.is_named_like(other) && self.algorithms == other.algorithms
+    }
+
+    fn take_algorithms_of(&mut self, other: Self) {
+        let new = other.algorithms.into_iter().filter(|it| !self.algorithms.contains(it));
+        let new: Vec<_> = new.collect();
+        self.algorithms.extend(new);
+    }
+
+    fn is_named_like(&self, other: &Self) -> bool {
+        self.thumbprint == other.thumbprint && self.id == other.id
     }
 
     /// Its name (`kid`), if it has one.

@@ -18,8 +18,8 @@ use crate::watch::{Sight, Unreadable};
 
 /// How long a fetch may take, from the first connection to the last byte, metadata included.
 const TIMEOUT: Duration = Duration::from_secs(5);
-/// The most bytes of a key set or of an issuer's metadata.
-pub(super) const LARGEST: usize = 512 << 10;
+/// How long one address of the metadata may take, so that the next one has its turn.
+const METADATA_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where the keys come from.
 #[derive(Debug)]
@@ -60,6 +60,8 @@ pub(super) enum FetchError {
     Exchange { url: Uri, reason: String },
     #[error("{from} {error}")]
     KeySet { from: String, error: KeySetError },
+    #[error("the key set holds no key for any of the issuer's algorithms")]
+    NothingFits,
     #[error("no key set within {}", humantime::format_duration(TIMEOUT))]
     TooSlow,
     #[error("{url}: its issuer is not {issuer:?}")]
@@ -120,7 +122,7 @@ impl Remote {
     }
 
     async fn keys(&self, url: &Uri) -> Result<Fetched, FetchError> {
-        let answer = self.document(url).await?;
+        let answer = self.document(url, TIMEOUT).await?;
         let keys = parse(&url.to_string(), &answer.body)?;
         Ok(Fetched { keys, fresh_for: fresh_for(&answer.headers, SystemTime::now()) })
     }
@@ -135,7 +137,7 @@ impl Remote {
     ) -> Result<Uri, FetchError> {
         let mut missing = None;
         for url in addresses {
-            match self.document(url).await {
+            match self.document(url, METADATA_TIMEOUT).await {
                 Ok(answer) => return key_set_address(url, issuer, &answer.body, allow_plaintext),
                 Err(error) => missing = Some(missing.unwrap_or(error)),
             }
@@ -146,13 +148,13 @@ impl Remote {
         }))
     }
 
-    async fn document(&self, url: &Uri) -> Result<Exchanged, FetchError> {
+    async fn document(&self, url: &Uri, timeout: Duration) -> Result<Exchanged, FetchError> {
         let failed = |reason| FetchError::Exchange { url: url.clone(), reason };
         let mut request = Request::new(Empty::new());
         *request.uri_mut() = url.clone();
         let json = HeaderValue::from_static("application/json, application/jwk-set+json");
         request.headers_mut().insert(ACCEPT, json);
-        let answer = self.client.exchange(request, TIMEOUT, LARGEST).await;
+        let answer = self.client.exchange(request, timeout, KeySet::LARGEST).await;
         let answer = answer.map_err(|error| failed(error.to_string()))?;
         if answer.status == StatusCode::OK {
             Ok(answer)
@@ -180,7 +182,12 @@ fn key_set_address(
         .ok_or(wrong("the issuer's metadata has no jwks_uri"))?
         .parse()
         .map_err(|_| wrong("the jwks_uri of the issuer's metadata is no URL"))?;
-    if config::may_be_fetched(&url, allow_plaintext) {
+    // In plain text only where the metadata came so.
+    let may_be_plain = from.scheme() == Some(&Scheme::HTTP);
+    let is_plain = url.scheme() == Some(&Scheme::HTTP);
+    if config::may_be_fetched(&url, allow_plaintext)
+        && (allow_plaintext || may_be_plain || !is_plain)
+    {
         Ok(url)
     } else {
         Err(wrong("the jwks_uri of the issuer's metadata is not https"))

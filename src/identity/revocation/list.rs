@@ -59,6 +59,13 @@ impl RevocationList {
         })
     }
 
+    /// How many entries name an issuer that is none of these, and so are about no token.
+    #[must_use]
+    pub fn of_other_issuers(&self, known: &[String]) -> usize {
+        let named = self.revoked.keys().filter_map(|Names([issuer, ..])| issuer.as_deref());
+        named.filter(|issuer| !known.iter().any(|known| known == issuer)).count()
+    }
+
     /// Of two entries of the same names, the one that is about more tokens counts.
     pub(super) fn insert(&mut self, entry: Entry) {
         let names = Names([entry.issuer, entry.subject, entry.client_id, entry.token_id]);
