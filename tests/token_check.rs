@@ -38,7 +38,8 @@ fn failed(text: &str) -> Vec<&str> {
 fn a_good_token_keeps_every_rule() {
     let world = World::start();
     let token = world.supervisor();
-    for written in [token.clone(), format!("{token}\n"), format!("Bearer {token}\n")] {
+    for written in [token.clone(), format!("{token}\n"), format!("Authorization: bearer {token}\n")]
+    {
         let (text, status) = check(&world, &written);
         assert_eq!((failed(&text), status), (vec![], 0), "{text}");
         assert!(text.ends_with("the token is accepted\n"), "{text}");

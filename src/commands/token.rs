@@ -42,8 +42,7 @@ pub(super) fn run(command: &Command) -> ExitCode {
 fn check(file: &Path, output: &mut Output) -> Result<u8, String> {
     let config = config::load(file).map_err(|faults| faults.to_string())?;
     let token = read()?;
-    let token = token.trim();
-    let token = token.strip_prefix("Bearer ").unwrap_or(token);
+    let token = bare(token.trim());
     if token.is_empty() {
         return Err("standard input: write the token there, and nothing else".to_owned());
     }
@@ -60,6 +59,17 @@ fn check(file: &Path, output: &mut Output) -> Result<u8, String> {
         identity.inspect(token, SystemTime::now()).await
     });
     Ok(tell(&findings, output))
+}
+
+/// The token alone, of what may have been copied with it.
+fn bare(text: &str) -> &str {
+    let prefixes = ["Authorization:", "Bearer ", "DPoP "];
+    prefixes.iter().fold(text, |rest, prefix| match rest.get(..prefix.len()) {
+        Some(start) if start.eq_ignore_ascii_case(prefix) => {
+            rest.get(prefix.len()..).unwrap_or_default().trim_start()
+        }
+        _ => rest,
+    })
 }
 
 fn read() -> Result<Zeroizing<String>, String> {

@@ -187,6 +187,14 @@ fn issuer(
     let audiences = section.texts("audiences");
     section.require("audiences", audiences.first(), "[\"cms-gateway\"]");
     let roles_claim = section.text("roles_claim");
+    if let Some(path) = &roles_claim
+        && !is_path(&path.value)
+    {
+        section.fault_of(
+            path,
+            "is no JSON pointer: a ~ stands only in ~0, which is ~, and ~1, which is / (RFC 6901)",
+        );
+    }
     let leeway = section.duration("leeway", 30 * SECOND, Duration::ZERO..=300 * SECOND);
     let max_lifetime = section
         .has("max_lifetime")
@@ -224,6 +232,12 @@ fn issuer(
         dpop: dpop.flatten(),
         require_binding,
     })
+}
+
+/// Whether it is no pointer, or a good one.
+fn is_path(path: &str) -> bool {
+    let mut rest = path.split('~').skip(1);
+    !path.starts_with('/') || rest.all(|part| part.starts_with(['0', '1']))
 }
 
 fn proof(
@@ -321,7 +335,11 @@ fn keys(
     algorithms: Vec<Algorithm>,
 ) -> Option<Keys> {
     let refresh = section.duration("refresh", 300 * SECOND, SECOND..=24 * HOUR);
+    let is_asked = section.has("cool_down");
     let cool_down = section.duration("cool_down", 30 * SECOND, SECOND..=HOUR);
+    if is_asked && cool_down > refresh {
+        section.fault("cool_down", "is longer than refresh, and could never be kept");
+    }
     let max_stale = section.duration("max_stale", 24 * HOUR, SECOND..=30 * DAY);
     if max_stale < refresh {
         section.fault("max_stale", "is shorter than refresh: keys would be too old between two");
@@ -398,7 +416,17 @@ fn addresses(
         return None;
     }
     let located = Located { value: url, place: issuer.place.clone(), key: issuer.key.clone() };
-    base(section, &located, allow_plaintext)?;
+    let (scheme, authority) = base(section, &located, true)?;
+    if scheme == Scheme::HTTP && !is_loopback(authority.host()) && !allow_plaintext {
+        section.fault_of(
+            issuer,
+            format_args!(
+                "{authority} is not loopback, and its metadata would cross the network in plain \
+                 text; write https, or allow_plaintext = true in jwks"
+            ),
+        );
+        return None;
+    }
     let path = located.value.path().trim_end_matches('/');
     let at = |path: String| {
         let mut parts = Parts::default();

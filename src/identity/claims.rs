@@ -132,7 +132,11 @@ impl Claims {
             None => Box::new(path.split('.').map(str::to_owned)),
         };
         let first = self.0.get(&tokens.next()?)?;
-        tokens.try_fold(first, |value, token| value.as_object()?.get(&token))
+        let is_pointer = path.starts_with('/');
+        tokens.try_fold(first, |value, token| match value {
+            Value::Array(list) if is_pointer => list.get(index(&token)?),
+            value => value.as_object()?.get(&token),
+        })
     }
 
     /// `aud` names one of these, as a string or in a list, exactly (RFC 7519, section 4.1.3).
@@ -240,6 +244,13 @@ impl Claims {
     }
 }
 
+/// An array's index as a pointer writes it (RFC 6901, section 4): no sign, no leading zero.
+fn index(token: &str) -> Option<usize> {
+    let is_plain = token.bytes().all(|byte| byte.is_ascii_digit());
+    let is_canonical = token == "0" || !token.starts_with('0');
+    (is_plain && is_canonical).then(|| token.parse().ok()).flatten()
+}
+
 /// A list of strings, or one string of words (as `scope` is, RFC 6749, section 3.3).
 fn words(value: &Value) -> Option<Vec<&str>> {
     match value {
@@ -295,13 +306,19 @@ mod tests {
 
     #[test]
     fn a_path_finds_a_claim_by_name_then_by_pointer_then_by_dots() {
-        let claims = claims(r#"{"a.b":1,"a":{"b":2,"c/d":3},"https://example.com/r":4}"#);
-        for (path, expected) in
-            [("a.b", 1), ("/a/b", 2), ("/a/c~1d", 3), ("https://example.com/r", 4)]
-        {
+        let claims =
+            claims(r#"{"a.b":1,"a":{"b":2,"c/d":3},"https://example.com/r":4,"l":[5,{"x":6}]}"#);
+        for (path, expected) in [
+            ("a.b", 1),
+            ("/a/b", 2),
+            ("/a/c~1d", 3),
+            ("https://example.com/r", 4),
+            ("/l/0", 5),
+            ("/l/1/x", 6),
+        ] {
             assert_eq!(claims.at(path), Some(&Value::from(expected)), "{path}");
         }
-        for path in ["", "/", "a.c", "a.b.c", "/a/x"] {
+        for path in ["", "/", "a.c", "a.b.c", "/a/x", "/l/2", "/l/00", "/l/+1", "/l/-", "l.0"] {
             assert_eq!(claims.at(path), None, "{path}");
         }
     }

@@ -4,7 +4,7 @@
 //! is what happens there. What a request alone can show, its sender, is left open.
 
 use std::fmt::Display;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::Value;
 
@@ -120,7 +120,9 @@ impl Identity {
     ) {
         let claims = issuer.introspected(token, now).await;
         let kept = claims.as_ref().map(|_| ()).map_err(|refusal| *refusal);
-        let _ = findings.note("introspection", kept, "the issuer says whether it is active");
+        let trouble = issuer.trouble().map(|trouble| format!("; {trouble}")).unwrap_or_default();
+        let detail = format!("the issuer says whether it is active{trouble}");
+        let _ = findings.note("introspection", kept, detail);
         if let Ok(claims) = claims {
             self.inspect_claims(&claims, issuer, now, findings);
         }
@@ -139,12 +141,17 @@ impl Identity {
         }
         let Ok(verified) = Verified::new(claims.clone(), &issuer.settings, None) else { return };
         let leeway = issuer.settings.leeway;
-        let detail = format!(
-            "now {}, with {} leeway",
-            humantime::format_rfc3339_seconds(now),
-            humantime::format_duration(leeway)
-        );
-        let _ = findings.note("validity", verified.times().allow(now, leeway), detail);
+        let times = verified.times();
+        let at =
+            |seconds| humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds));
+        let mut detail = format!("exp {}", at(times.expiry));
+        for (name, time) in [("nbf", times.not_before), ("iat", times.issued_at)] {
+            detail += &time.map(|time| format!(", {name} {}", at(time))).unwrap_or_default();
+        }
+        let (now_shown, leeway_shown) =
+            (humantime::format_rfc3339_seconds(now), humantime::format_duration(leeway));
+        detail += &format!("; now {now_shown}, with {leeway_shown} leeway");
+        let _ = findings.note("validity", times.allow(now, leeway), detail);
         let detail = match self.revocations() {
             None => "no [revocation] is configured",
             Some(_) => "by the revocation list",
@@ -164,7 +171,9 @@ impl Identity {
 }
 
 fn inspect_header(token: &UnverifiedToken<'_>, issuer: &TrustedIssuer, findings: &mut Findings) {
-    let detail = "no crit, no b64";
+    let parameter = |name| shown(token.header().get(name));
+    let detail =
+        format!("crit {}, b64 {}; neither may be there", parameter("crit"), parameter("b64"));
     let _ = findings.note("header", token.is_understood(), detail);
     let types = &issuer.settings.types;
     let wanted: Vec<_> = types.iter().map(|name| name.name()).collect();
@@ -195,10 +204,12 @@ async fn inspect_signature(
         }
         (_, Err(refusal)) => Err(refusal),
     };
-    let held = keys.status().keys;
-    let ids: Vec<_> = held.iter().map(|key| key.id().unwrap_or("(no kid)")).collect();
+    let status = keys.status();
+    let ids: Vec<_> = status.keys.iter().map(|key| key.id().unwrap_or("(no kid)")).collect();
     let detail =
         format!("kid {}; the issuer's: {}", shown(token.header().get("kid")), ids.join(", "));
+    let error = status.last_error.map(|(_, error)| format!("; the last fetch: {error}"));
+    let detail = detail + &error.unwrap_or_default();
     let kept = key.as_ref().map(|_| ()).map_err(|refusal| *refusal);
     let _ = findings.note("key", kept, detail);
     match key {

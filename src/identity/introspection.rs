@@ -119,6 +119,12 @@ impl Introspection {
         }
     }
 
+    /// What was last wrong with an answer.
+    pub(super) fn trouble(&self) -> Option<String> {
+        let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        said.as_ref().map(|(why, _)| why.to_string())
+    }
+
     /// A question comes to its end also when nobody waits for it any more, so that there are never
     /// more of them on their way than there are places.
     async fn ask_apart(

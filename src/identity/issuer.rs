@@ -112,6 +112,14 @@ impl TrustedIssuer {
         Ok(Arc::new(Verified::new(self.introspected(token, now).await?, &self.settings, None)?))
     }
 
+    /// Why its issuer could last not be asked.
+    pub(super) fn trouble(&self) -> Option<String> {
+        match &self.source {
+            Source::Introspection(introspection) => introspection.trouble(),
+            Source::Keys { .. } => None,
+        }
+    }
+
     /// What the issuer says of its token.
     pub(super) async fn introspected(
         &self,

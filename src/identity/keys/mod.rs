@@ -250,21 +250,20 @@ impl KeyStore {
         let mut retry = RETRY;
         let mut was_asked = true;
         loop {
+            // In time for another try before they are too old.
+            let most = self.settings.refresh.min(self.settings.max_stale / 2);
+            let least = self.settings.cool_down.min(most);
             let pause = match self.take(remote.fetch().await) {
                 Ok(fresh_for) => {
                     retry = RETRY;
-                    // In time for another try before they are too old.
-                    let most = self.settings.refresh.min(self.settings.max_stale / 2);
-                    let least = self.settings.cool_down.min(most);
-                    fresh_for.map_or(most, |fresh_for| fresh_for.max(least).min(most))
+                    random::jittered(fresh_for.map_or(most, |it| it.min(most))).max(least)
                 }
                 Err(_) => {
-                    let pause = retry;
+                    let pause = random::jittered(retry);
                     retry = (retry * 2).min(self.settings.cool_down.max(RETRY));
                     pause
                 }
             };
-            let pause = random::jittered(pause);
             self.progress().next = SystemTime::now().checked_add(pause);
             if was_asked {
                 self.asked().is_pending = false;
