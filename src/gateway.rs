@@ -4,9 +4,10 @@
 //! admit         bounded work in flight                            503
 //! head          one Host, origin-form, no upgrade                 400 431
 //! route         exact method and raw path -> an operation         404 405
-//! authenticate  Bearer token -> Principal                         401 503
-//! read          bounded body -> the operation's own type          400 408 413 415
-//! authorize     principal + change -> Permitted                   403 429
+//! authenticate  token and its sender -> Principal                 401 503
+//! read          bounded body -> the operation's own type          400 408 413 415 429
+//! authenticate  once more, since a body may take its time         401 503
+//! authorize     principal + change -> Permitted                   403
 //! record        the intent, durable -> Recorded                   503
 //! credential    the CMS's user and password                       502 503
 //! forward       a request built afresh for the CMS                502 503 504
