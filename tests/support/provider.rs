@@ -54,8 +54,13 @@ impl Provider {
 
     /// Over TLS, with a certificate that [`Provider::ca`] vouches for.
     pub fn start_with_tls() -> Self {
+        Self::start_with_certificate_for("127.0.0.1")
+    }
+
+    /// The same, where the certificate is for this host; the address is the same.
+    pub fn start_with_certificate_for(host: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        let own = rcgen::generate_simple_self_signed([host.to_owned()]).unwrap();
         fs::write(folder.path().join("tls.crt"), own.cert.pem()).unwrap();
         fs::write(folder.path().join("tls.key"), own.signing_key.serialize_pem()).unwrap();
         let authority = ClientAuthority::generate();
