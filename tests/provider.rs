@@ -15,6 +15,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
 use support::bound::DpopKey;
+use support::identity_provider::SigningKey;
+use support::issuers::{issuer_of, replace_issuers};
+use support::keys::{sign, sign_under};
 use support::provider::{DPOP_APP, MTLS_APP, PLAIN_APP, Provider, Rotation};
 use support::{SAMPLE, World, wait_for};
 
@@ -60,8 +63,16 @@ fn wait_for_a_refresh(world: &World, provider: &Provider, result: &str) {
     wait_for("a refresh", || refreshes(world, provider, result) >= before + 2.0);
 }
 
+fn header(token: &str) -> Value {
+    part(token, 0)
+}
+
 fn claims(token: &str) -> Value {
-    let part = token.split('.').nth(1).unwrap();
+    part(token, 1)
+}
+
+fn part(token: &str, place: usize) -> Value {
+    let part = token.split('.').nth(place).unwrap();
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(part).unwrap()).unwrap()
 }
 
@@ -92,6 +103,50 @@ fn a_provider_over_tls_is_asked_with_the_configured_authority() {
         world.gateway.wait_until_ready();
         assert_eq!(world.put(&provider.token("ES256"), SAMPLE).status, 200, "{source}");
     }
+}
+
+#[test]
+fn another_issuer_with_eddsa_keys_is_beside_it_and_neither_signs_for_the_other() {
+    let provider = Provider::start();
+    let token = provider.token("EdDSA");
+    let world = World::with(|config| {
+        let own = issuer_of(config);
+        let issuer = |name: &str, source: &str, algorithms: &[&str]| {
+            format!(
+                "[[issuers]]\nissuer = \"{name}\"\naudiences = [\"cms-gateway\"]\n\
+                 jwks = {{ {source}{FRESHNESS} }}\nalgorithms = {algorithms:?}\n\
+                 roles_claim = \"roles\"\n"
+            )
+        };
+        let by_url = format!("url = \"{own}jwks\"");
+        let issuers =
+            [issuer(provider.issuer(), DISCOVER, &ALGORITHMS), issuer(&own, &by_url, &["EdDSA"])];
+        replace_issuers(config, &issuers.concat());
+    });
+    world.gateway.wait_until_ready();
+    // The other one's key has the name that this one's has.
+    let name = header(&token)["kid"].as_str().unwrap().to_owned();
+    let key = SigningKey::eddsa(&name).map_err(|it| it.to_string()).unwrap();
+    world.provider.publish(json!({"keys": [key.public()]}));
+    wait_for("the other's key", || {
+        world.gateway.admin("/issuers").json()[1]["keys"][0]["kid"] == name
+    });
+    let mut claims = world.good_claims();
+    let others = sign(&key, &claims);
+    for (token, issuer, app) in
+        [(&token, provider.issuer(), PLAIN_APP), (&others, world.provider.issuer(), "test-app")]
+    {
+        let reply = world.put(token, SAMPLE);
+        assert_eq!(reply.status, 200, "{issuer}: {reply:?}");
+        let actor = &world.record_of(&reply).unwrap()["actor"];
+        assert_eq!((&actor["issuer"], &actor["client_id"]), (&json!(issuer), &json!(app)));
+    }
+    claims["iss"] = json!(provider.issuer());
+    let calls = world.cms.calls();
+    world.assert_refused(&sign(&key, &claims), "signature");
+    let unnamed = sign_under(&key, |header| header.kid = None, &claims);
+    world.assert_refused(&unnamed, "signature");
+    assert_eq!(world.cms.calls(), calls);
 }
 
 #[test]
