@@ -141,6 +141,31 @@ fn a_bound_token_without_a_good_proof_is_refused() {
 }
 
 #[test]
+fn where_one_issuer_takes_dpop_another_does_not() {
+    let (with, without) = (Provider::start(), Provider::start());
+    let issuer = format!(
+        "[[issuers]]\nissuer = \"{}\"\naudiences = [\"cms-gateway\"]\nalgorithms = [\"ES256\"]\n\
+         jwks = {{ discover = true }}\nroles_claim = \"roles\"\ndpop = {{}}\n",
+        with.issuer()
+    );
+    let world = accepting(&without, &issuer, "");
+    let key = DpopKey::generate();
+    let good = |provider: &Provider| {
+        let token = provider.dpop_token(&key, "ES256");
+        dpop(&token, &proof(&key, &token))
+    };
+    let reply = ask(&world, &good(&with));
+    assert_eq!(reply.status, 200, "{reply:?}");
+    assert_eq!(world.record_of(&reply).unwrap()["actor"]["issuer"], with.issuer());
+    let reason = ("binding_not_accepted", "the issuer's tokens are not accepted with that binding");
+    for head in [good(&without), bearer(&without.dpop_token(&key, "ES256"))] {
+        let reply = assert_refused(&world, DPOP_APP, || ask(&world, &head), reason);
+        assert_eq!(world.record_of(&reply).unwrap()["actor"]["issuer"], without.issuer());
+    }
+    assert_eq!(world.put(&without.token("ES256"), SAMPLE).status, 200);
+}
+
+#[test]
 fn a_proof_with_a_nonce_of_any_gateway_that_shares_the_key_is_good() {
     let provider = Provider::start();
     let folder = tempfile::tempdir().unwrap();
