@@ -28,12 +28,15 @@ mod signatures;
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::Command;
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::json;
 
 use self::forge::{Forge, MARK};
 use self::row::{Row, served};
 use support::identity_provider::Endpoint;
-use support::{BINARY, SAMPLE, World, exchange};
+use support::{BINARY, PATH, Reply, SAMPLE, World, exchange};
 
 #[test]
 fn each_attack_is_refused_for_its_reason_and_leaves_no_trace_of_its_token() {
@@ -53,6 +56,7 @@ fn each_attack_is_refused_for_its_reason_and_leaves_no_trace_of_its_token() {
 
     let mut shown = String::new();
     let mut wrong = Vec::new();
+    let mut told = BTreeSet::new();
     for row in &rows {
         let (before, calls) = (refusals(&world), world.cms.calls());
         let reply = exchange(world.gateway.api, &row.request);
@@ -63,9 +67,13 @@ fn each_attack_is_refused_for_its_reason_and_leaves_no_trace_of_its_token() {
         if came != (row.status, row.code, reasons) || called != u64::from(row.status == 200) {
             wrong.push(format!("{}: {came:?}, {called} calls", row.name));
         }
+        if code == "GW-2002" && row.reason.is_some_and(|reason| !is_of_the_sender(reason)) {
+            told.insert(what_is_told(&reply));
+        }
         shown += &format!("{:?}{}\n", reply.headers, reply.body);
     }
     assert!(wrong.is_empty(), "of {} rows:\n{}", rows.len(), wrong.join("\n"));
+    assert_eq!(told.len(), 1, "the answer gives the reason away: {told:?}");
     // No token has made the gateway fetch a key.
     assert_eq!(world.provider.asked(Endpoint::Jwks), 0);
     assert_eq!(world.put(&world.supervisor(), SAMPLE).status, 200);
@@ -76,7 +84,9 @@ fn each_attack_is_refused_for_its_reason_and_leaves_no_trace_of_its_token() {
     world.gateway.wait();
     let records = world.records();
     assert_eq!(on_record(&records), expected(&rows));
-    shown += &world.gateway.log();
+    let log = world.gateway.log();
+    assert_eq!(in_log(&log), expected(&rows));
+    shown += &log;
     shown += &records.iter().map(ToString::to_string).collect::<String>();
     assert_eq!(shown.matches(MARK).count(), 0, "a claim is shown");
     for row in &rows {
@@ -84,6 +94,50 @@ fn each_attack_is_refused_for_its_reason_and_leaves_no_trace_of_its_token() {
             assert!(!shown.contains(part), "{}: its token is shown", row.name);
         }
     }
+}
+
+#[test]
+fn two_authorization_headers_are_refused_over_http_2_too() {
+    let world = World::start();
+    world.gateway.wait_until_ready();
+    let good = format!("Bearer {}", world.supervisor());
+    for (headers, status) in [
+        (&[good.as_str()][..], 200),
+        (&[&good, &good], 401),
+        (&[&good, "Basic aG9zdGlsZQ=="], 401),
+        (&["Basic aG9zdGlsZQ==", &good], 401),
+    ] {
+        let calls = world.cms.calls();
+        let mut request = http::Request::put(format!("http://{}{PATH}", world.gateway.api))
+            .header("content-type", "application/json");
+        for value in headers {
+            request = request.header("authorization", *value);
+        }
+        let request = request.body(Full::new(Bytes::from(SAMPLE))).unwrap();
+        let answer = world.block_on(async {
+            let stream = tokio::net::TcpStream::connect(world.gateway.api).await.unwrap();
+            let (executor, io) = (TokioExecutor::new(), TokioIo::new(stream));
+            let (mut send, connection) =
+                hyper::client::conn::http2::handshake(executor, io).await.unwrap();
+            tokio::spawn(connection);
+            send.send_request(request).await.unwrap()
+        });
+        assert_eq!((answer.status().as_u16(), answer.version()), (status, http::Version::HTTP_2));
+        assert_eq!(world.cms.calls() - calls, u64::from(status == 200));
+    }
+    assert_eq!(refusals(&world), BTreeMap::from([("two_headers".to_owned(), 3)]));
+}
+
+/// Of how a token was sent, an honest sender learns more.
+fn is_of_the_sender(reason: &str) -> bool {
+    reason.starts_with("binding_") || reason.starts_with("dpop_")
+}
+
+/// What an answer says beyond its code.
+fn what_is_told(reply: &Reply) -> (String, Vec<String>) {
+    let challenges = reply.headers.iter().filter(|(name, _)| name == "www-authenticate");
+    let message = reply.json()["errorMessage"].as_str().unwrap().to_owned();
+    (message, challenges.map(|(_, value)| value.clone()).collect())
 }
 
 fn world(forge: &Forge) -> World {
@@ -142,6 +196,17 @@ fn on_record(records: &[serde_json::Value]) -> BTreeMap<String, u64> {
     for record in records.iter().filter(|it| it["event"]["name"] == "anonymous_refusals") {
         let reason = record["event"]["detail"].as_str().unwrap().to_owned();
         *counts.entry(reason).or_default() += record["event"]["count"].as_u64().unwrap();
+    }
+    counts
+}
+
+/// The same, of which the log tells.
+fn in_log(log: &str) -> BTreeMap<String, u64> {
+    let mut counts = BTreeMap::new();
+    for line in log.lines().filter(|line| line.contains("requests without a principal")) {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let reason = line["reason"].as_str().unwrap().to_owned();
+        *counts.entry(reason).or_default() += line["count"].as_u64().unwrap();
     }
     counts
 }

@@ -8,13 +8,15 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use aws_lc_rs::digest::{SHA256, digest};
+use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::SystemRandom;
 use aws_lc_rs::rsa::{KeyPair as RsaKeyPair, KeySize};
 use aws_lc_rs::signature::{
     ECDSA_P256_SHA256_ASN1_SIGNING, ECDSA_P256_SHA256_FIXED_SIGNING,
     ECDSA_P384_SHA384_FIXED_SIGNING, EcdsaKeyPair, EcdsaSigningAlgorithm, Ed25519KeyPair, KeyPair,
-    RSA_PKCS1_SHA256, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RsaEncoding,
+    RSA_PKCS1_SHA256, RSA_PKCS1_SHA384, RSA_PKCS1_SHA512, RSA_PSS_SHA256, RSA_PSS_SHA384,
+    RSA_PSS_SHA512, RsaEncoding,
 };
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -170,12 +172,24 @@ impl Forge {
         self.rsa(&RSA_PKCS1_SHA256, message)
     }
 
+    pub fn rs384(&self, message: &[u8]) -> Vec<u8> {
+        self.rsa(&RSA_PKCS1_SHA384, message)
+    }
+
     pub fn rs512(&self, message: &[u8]) -> Vec<u8> {
         self.rsa(&RSA_PKCS1_SHA512, message)
     }
 
     pub fn ps256(&self, message: &[u8]) -> Vec<u8> {
         self.rsa(&RSA_PSS_SHA256, message)
+    }
+
+    pub fn ps384(&self, message: &[u8]) -> Vec<u8> {
+        self.rsa(&RSA_PSS_SHA384, message)
+    }
+
+    pub fn ps512(&self, message: &[u8]) -> Vec<u8> {
+        self.rsa(&RSA_PSS_SHA512, message)
     }
 
     /// What a signature of RS256 is made of (RFC 8017, section 9.2), which anybody can make.
@@ -193,18 +207,23 @@ impl Forge {
         signature
     }
 
-    /// Public keys as a confused verifier may take them for a secret: PEM, DER, JWK, and the bare
+    /// Public keys as a confused verifier may take them for a secret: PEM and DER of a
+    /// SubjectPublicKeyInfo (RFC 5280, section 4.1) as everybody can have them, JWK, and the bare
     /// point or modulus.
     pub fn public_keys(&self) -> Vec<(&'static str, &'static str, Vec<u8>)> {
         let mut all = Vec::new();
         let keys = self.keys();
-        let point = self.es256.public_key().as_ref().to_vec();
-        let rsa = self.rsa.public_key().as_ref().to_vec();
-        for (id, jwk, der) in [("es256", &keys[0], point), ("rsa", &keys[2], rsa)] {
-            let pem = base64::engine::general_purpose::STANDARD.encode(&der);
-            let pem = format!("-----BEGIN PUBLIC KEY-----\n{pem}\n-----END PUBLIC KEY-----\n");
+        let (ec, rsa) = (self.es256.public_key(), self.rsa.public_key());
+        let ec_der = ec.as_der().unwrap().as_ref().to_vec();
+        let rsa_der = rsa.as_der().unwrap().as_ref().to_vec();
+        for (id, jwk, der, bare) in
+            [("es256", &keys[0], ec_der, ec.as_ref()), ("rsa", &keys[2], rsa_der, rsa.as_ref())]
+        {
+            let pem = pem(&der);
+            all.push((id, "PEM without its last new line", pem.trim_end().into()));
             all.push((id, "PEM", pem.into_bytes()));
             all.push((id, "DER", der));
+            all.push((id, "a bare key", bare.to_vec()));
             all.push((id, "JWK", jwk.to_string().into_bytes()));
         }
         all
@@ -303,6 +322,14 @@ fn ec_key(pair: &EcdsaKeyPair, id: &str) -> Value {
     let (x, y) = point.split_at(point.len() / 2);
     let curve = if x.len() == 32 { "P-256" } else { "P-384" };
     json!({"kty": "EC", "crv": curve, "kid": id, "x": encode(x), "y": encode(y)})
+}
+
+/// In lines of 64 letters (RFC 7468, section 2), as OpenSSL writes it.
+fn pem(der: &[u8]) -> String {
+    let text = base64::engine::general_purpose::STANDARD.encode(der);
+    let lines = text.as_bytes().chunks(64).map(|line| std::str::from_utf8(line).unwrap());
+    let lines: Vec<_> = lines.collect();
+    format!("-----BEGIN PUBLIC KEY-----\n{}\n-----END PUBLIC KEY-----\n", lines.join("\n"))
 }
 
 fn ecdsa(pair: &EcdsaKeyPair, message: &[u8]) -> Vec<u8> {
