@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use support::identity_provider::{Endpoint, IdentityProvider, Misbehaviour};
-use support::keys::{Settings, another_provider, issuer, new_key, sign, sign_under};
-use support::{World, wait_for};
+use support::keys::{Settings, another_provider, new_key, sign, sign_under};
+use support::{World, records_in, wait_for};
 
 const TABLE: &str = "[[issuers]]\nissuer = \"{issuer}\"\naudiences = [\"cms-gateway\"]\n\
                      algorithms = [\"ES256\", \"EdDSA\"]\njwks = { {source} }\n";
@@ -83,29 +83,6 @@ fn each_issuer_has_its_own_keys_and_signs_for_nobody_else() {
 }
 
 #[test]
-fn metadata_of_another_issuer_is_refused() {
-    // The provider's own name ends with a slash.
-    let world = World::with(|config| {
-        let own = issuer(config).to_owned();
-        *config =
-            config.replace(&format!("\"{own}\""), &format!("{:?}", own.trim_end_matches('/')));
-        Settings::keys(config, "discover = true, refresh = \"1s\", cool_down = \"1s\"");
-    });
-    let name = world.provider.issuer().trim_end_matches('/').to_owned();
-    wait_for("the fault", || world.last_error().contains("its issuer is not"));
-    let labels = format!("{{issuer=\"{name}\",result=\"failure\"}}");
-    let failures = world.gateway.metric(&format!("cms_gateway_jwks_refresh_total{labels}"));
-    assert!(failures.unwrap() >= 1.0);
-    let mut claims = world.good_claims();
-    claims["iss"] = json!(name);
-    let reply = world.put(&world.mint(&claims), support::SAMPLE);
-    assert_eq!((reply.status, reply.code().as_str()), (503, "GW-2004"));
-    let expected = format!("keys: none of issuer {name}\n");
-    wait_for("this reason alone", || world.gateway.admin("/readyz").body == expected);
-    assert_eq!(world.fetches(), 0);
-}
-
-#[test]
 fn a_key_file_that_is_replaced_counts_within_a_second() {
     let world = World::start();
     world.gateway.wait_until_ready();
@@ -140,6 +117,37 @@ fn a_key_file_that_is_replaced_counts_within_a_second() {
         within(Instant::now(), id);
         world.assert_accepted(&sign(&keys[number], &world.good_claims()));
     }
+}
+
+#[test]
+fn other_keys_are_an_audit_event_and_their_order_is_none() {
+    let world = World::start();
+    world.gateway.wait_until_ready();
+    let own = world.provider.jwks()["keys"].clone();
+    let (new, mut reordered) = (new_key("new"), own.as_array().unwrap().clone());
+    reordered.reverse();
+    let mut keys_then = vec!["es256, rs256, eddsa"];
+    for (keys, ids, is_event) in [
+        (json!(reordered), "eddsa, rs256, es256", false),
+        (json!([new.public(), own[1]]), "new, rs256", true),
+        (json!([own[1], new.public()]), "rs256, new", false),
+        (json!([own[1]]), "rs256", true),
+    ] {
+        world.rename_keys(&json!({"keys": keys}).to_string());
+        wait_for("the other keys", || world.key_ids().join(", ") == ids);
+        if is_event {
+            keys_then.push(ids);
+        }
+    }
+    let name = world.provider.issuer();
+    let expected: Vec<_> = keys_then.iter().map(|ids| format!("{name}: {ids}")).collect();
+    let on_record = || {
+        let records = records_in(&world.folder.path().join("audit"));
+        let events = records.into_iter().filter(|it| it["event"]["name"] == "keys_changed");
+        events.map(|it| it["event"]["detail"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    wait_for("the last event", || on_record().last() == expected.last());
+    assert_eq!(on_record(), expected);
 }
 
 #[test]
