@@ -297,3 +297,15 @@ fn a_short_max_age_makes_refreshes_come_as_often_as_the_cool_down_and_no_oftener
     // Three pauses, none shorter than the cool-down.
     assert!(begun.elapsed() >= Duration::from_secs(3), "{:?}", begun.elapsed());
 }
+
+#[test]
+fn keys_that_may_be_as_old_as_a_refresh_is_late_are_never_too_old() {
+    let world = world("refresh = \"2s\", max_stale = \"2s\"");
+    let (token, begun) = (world.supervisor(), Instant::now());
+    wait_for("three times max_stale", || {
+        world.assert_accepted(&token);
+        assert_eq!(world.gateway.admin("/readyz").status, 200);
+        begun.elapsed() > Duration::from_secs(6)
+    });
+    assert_eq!(world.refreshes("failure"), 0.0);
+}
