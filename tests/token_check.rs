@@ -5,11 +5,15 @@
 
 mod support;
 
+use std::fs;
 use std::io::Write;
+use std::net::TcpListener;
 use std::process::{Command, Stdio};
 
 use serde_json::json;
-use support::{BINARY, World};
+use support::keys::Settings;
+use support::sender::PUBLIC_URL as URL;
+use support::{BINARY, SAMPLE, World};
 
 /// What the command prints on the token, and its exit status.
 fn check(world: &World, token: &str) -> (String, i32) {
@@ -108,6 +112,68 @@ fn each_rule_that_is_broken_is_named_and_the_code_is_the_gateways() {
     // What the command says is what happens.
     world.gateway.wait_until_ready();
     assert_eq!(world.put(&with(&[("exp", json!(1))]), support::SAMPLE).code(), "GW-2003");
+}
+
+#[test]
+fn a_token_that_is_not_bound_as_its_issuers_are_is_said_to_be_refused() {
+    let open = World::start();
+    let strict = World::with(|config| {
+        *config = config.replacen("[listen]", &format!("[listen]\npublic_url = \"{URL}\""), 1);
+        Settings::with("dpop = {}\nrequire_binding = true")(config);
+    });
+    let bound = |name: &str| json!({name: "A".repeat(43)});
+    for (world, confirmation, said) in [
+        (&open, Some(bound("x5t#S256")), "GW-2002, binding_not_accepted"),
+        (&open, Some(bound("jkt")), "GW-2002, binding_not_accepted"),
+        (&strict, Some(bound("x5t#S256")), "GW-2002, binding_not_accepted"),
+        (&strict, None, "GW-2002, binding_required"),
+        (&strict, Some(bound("jkt")), ""),
+    ] {
+        let mut claims = world.good_claims();
+        if let Some(confirmation) = confirmation {
+            claims["cnf"] = confirmation;
+        }
+        let token = world.mint(&claims);
+        let (text, status) = check(world, &token);
+        let (explained, denied) = explain(world, &token);
+        if said.is_empty() {
+            assert_eq!((failed(&text), status), (vec![], 0), "{text}");
+            assert_eq!(denied, 0, "{explained}");
+            continue;
+        }
+        assert_eq!((failed(&text), status), (vec!["sender"], 1), "{text}");
+        assert!(text.lines().last().unwrap().contains(said), "{said}: {text}");
+        assert_eq!(denied, 1, "{explained}");
+        assert!(explained.contains("denied, GW-2002: the token is refused"), "{explained}");
+    }
+}
+
+/// What `explain` says of the token and a good change, and its exit status.
+fn explain(world: &World, token: &str) -> (String, i32) {
+    let file = |name: &str, text: &str| {
+        let path = world.folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        path
+    };
+    let (token, body) = (file("token", token), file("body.json", SAMPLE));
+    let mut command = Command::new(BINARY);
+    command.args(["explain", "--config"]).arg(world.config());
+    command.arg("--token-file").arg(token).arg("--body-file").arg(body);
+    let output = command.output().unwrap();
+    let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
+    (text.concat(), output.status.code().unwrap())
+}
+
+#[test]
+fn why_the_keys_can_not_be_had_is_said() {
+    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let world = World::with(|config| {
+        Settings::keys(config, &format!("url = \"http://{nobody}/jwks\""));
+    });
+    let (text, status) = check(&world, &world.supervisor());
+    assert_eq!((failed(&text), status), (vec!["key"], 1), "{text}");
+    assert!(text.contains("Connection refused"), "{text}");
+    assert!(text.lines().last().unwrap().contains("GW-2004"), "{text}");
 }
 
 #[test]
