@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use support::bound::DpopKey;
 use support::identity_provider::{Endpoint, Misbehaviour, RESOURCE_SERVER};
 use support::issuers::{issuer_of, refusals, replace_issuers, serve_with_a_full_log};
+use support::keys::{new_key, sign_under};
 use support::provider::{DPOP_APP, GATEWAY, PLAIN_APP, Provider, SECRET};
 use support::sender::{PUBLIC_URL, ask, dpop, proof};
 use support::{Reply, SAMPLE, World, wait_for, write_secret};
@@ -165,6 +166,70 @@ fn a_token_is_refused_that_is_not_active_or_not_for_this_gateway() {
     let asked = questions(&world);
     assert_refused(&world, "unknown", "inactive");
     assert_eq!(questions(&world), asked + 1);
+}
+
+#[test]
+fn an_opaque_token_may_have_two_dots() {
+    let world = asking("", RESOURCE_SERVER.1);
+    for (token, asked) in [("a.b.c", 1), ("opaque.e30.x", 2), ("e30.e3.x", 3), ("1.2.3", 4)] {
+        world.provider.know(token, &supervisor(&world));
+        let reply = world.put(token, SAMPLE);
+        assert_eq!((reply.status, questions(&world)), (200, asked), "{token}: {reply:?}");
+        assert_eq!(world.record_of(&reply).unwrap()["actor"]["client_id"], "opaque-app");
+    }
+    assert_refused(&world, "a.b.d", "inactive");
+}
+
+#[test]
+fn what_is_no_access_token_is_refused_however_active_it_is() {
+    let world = asking("", RESOURCE_SERVER.1);
+    let mut claims = supervisor(&world);
+    for (name, is_accepted) in [
+        (json!("Bearer"), true),
+        (json!("bearer"), true),
+        (json!("refresh_token"), false),
+        (json!("access_token"), false),
+        (json!("id_token"), false),
+        (json!("DPoP"), false),
+        (json!("N_A"), false),
+        (json!(""), false),
+        (json!(["Bearer"]), false),
+        (Value::Null, false),
+    ] {
+        claims["token_type"] = name.clone();
+        let token = world.provider.mint_opaque(&claims);
+        if is_accepted {
+            assert_eq!(world.put(&token, SAMPLE).status, 200, "{name}");
+        } else {
+            assert_refused(&world, &token, "type");
+        }
+    }
+}
+
+#[test]
+fn a_jwt_that_its_issuer_is_asked_about_must_be_an_access_token_by_its_type_too() {
+    let world = asking("", RESOURCE_SERVER.1);
+    let (claims, key) = (supervisor(&world), new_key("any"));
+    for (name, is_accepted) in [
+        (Some("at+jwt"), true),
+        (Some("JWT"), true),
+        (None, true),
+        (Some("id_token+jwt"), false),
+        (Some("rt+jwt"), false),
+        (Some("logout+jwt"), false),
+        (Some("dpop+jwt"), false),
+        (Some(""), false),
+    ] {
+        let token = sign_under(&key, |header| header.typ = name.map(str::to_owned), &claims);
+        world.provider.know(&token, &claims);
+        let asked = questions(&world);
+        if is_accepted {
+            assert_eq!(world.put(&token, SAMPLE).status, 200, "{name:?}");
+        } else {
+            assert_refused(&world, &token, "type");
+        }
+        assert_eq!(questions(&world) - asked, u64::from(is_accepted), "{name:?}");
+    }
 }
 
 #[test]
