@@ -1,5 +1,8 @@
 //! `[[issuers]]`: whose tokens are accepted, by which keys and rules.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
