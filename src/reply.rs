@@ -439,3 +439,29 @@ impl From<&upstream::Failure> for Problem {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_that_can_not_be_judged_now_is_not_at_fault() {
+        for refusal in [
+            Refusal::RevocationUnknown,
+            Refusal::KeysUnavailable,
+            Refusal::KeysStale,
+            Refusal::KeysBusy,
+            Refusal::IntrospectionUnavailable,
+            Refusal::IntrospectionBusy,
+            Refusal::Sender(SenderFault::Proof(ProofFault::ReplayMemoryFull)),
+        ] {
+            let problem = Problem::from(&refusal).offer_dpop(&refusal, None);
+            assert_eq!(problem.code.as_str(), "GW-2004", "{refusal:?}");
+            let response = problem.response(Uuid::now_v7());
+            assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE, "{refusal:?}");
+            let headers = response.headers();
+            assert_eq!(headers.get(RETRY_AFTER).unwrap(), "1", "{refusal:?}");
+            assert!(!headers.contains_key(WWW_AUTHENTICATE), "{refusal:?}");
+        }
+    }
+}
