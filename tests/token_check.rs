@@ -135,30 +135,35 @@ fn a_token_that_is_not_bound_as_its_issuers_are_is_said_to_be_refused() {
         }
         let token = world.mint(&claims);
         let (text, status) = check(world, &token);
-        let (explained, denied) = explain(world, &token);
+        let explained = [
+            explain(world, "--token-file", &token),
+            explain(world, "--claims-file", &claims.to_string()),
+        ];
         if said.is_empty() {
             assert_eq!((failed(&text), status), (vec![], 0), "{text}");
-            assert_eq!(denied, 0, "{explained}");
+            assert!(explained.iter().all(|(_, status)| *status == 0), "{explained:?}");
             continue;
         }
         assert_eq!((failed(&text), status), (vec!["sender"], 1), "{text}");
         assert!(text.lines().last().unwrap().contains(said), "{said}: {text}");
-        assert_eq!(denied, 1, "{explained}");
-        assert!(explained.contains("denied, GW-2002: the token is refused"), "{explained}");
+        for (words, status) in explained {
+            assert_eq!(status, 1, "{words}");
+            assert!(words.contains("denied, GW-2002: the token is refused"), "{words}");
+        }
     }
 }
 
-/// What `explain` says of the token and a good change, and its exit status.
-fn explain(world: &World, token: &str) -> (String, i32) {
+/// What `explain` says of a token, or its claims, and a good change; and its exit status.
+fn explain(world: &World, option: &str, who: &str) -> (String, i32) {
     let file = |name: &str, text: &str| {
         let path = world.folder.path().join(name);
         fs::write(&path, text).unwrap();
         path
     };
-    let (token, body) = (file("token", token), file("body.json", SAMPLE));
+    let (who, body) = (file("who", who), file("body.json", SAMPLE));
     let mut command = Command::new(BINARY);
     command.args(["explain", "--config"]).arg(world.config());
-    command.arg("--token-file").arg(token).arg("--body-file").arg(body);
+    command.arg(option).arg(who).arg("--body-file").arg(body);
     let output = command.output().unwrap();
     let text = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
     (text.concat(), output.status.code().unwrap())
