@@ -27,9 +27,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::header::CONNECTION;
+use http::{HeaderValue, Request, Response, Version};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::rates::Rates;
@@ -110,12 +111,17 @@ impl Gateway {
     ) -> Response<Full<Bytes>> {
         let started = Instant::now();
         let context = Context::of(request.headers(), peer);
-        let mut seen = Seen { operation: "none", decision: "none", receipt: None, nonce: None };
+        // Such a connection can't be used again while the body is not read.
+        let leaves_body = request.version() < Version::HTTP_2 && !request.body().is_end_stream();
+        let mut seen = Seen::default();
         let mut response = match self.clone().journey(&context, request, &mut seen).await {
             Ok(answer) => reply::json(answer.status, answer.body, context.request_id),
             Err(problem) => problem.response(context.request_id),
         };
-        let Seen { operation, decision, receipt, nonce } = seen;
+        let Seen { operation, decision, receipt, nonce, body_is_read } = seen;
+        if leaves_body && !body_is_read {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         reply::attach(&mut response, receipt.as_ref(), nonce.as_deref());
         let status = response.status();
         self.metrics.requests.with_label_values(&[operation, decision, status.as_str()]).inc();
@@ -180,7 +186,7 @@ impl Gateway {
         let call = Call::of(&request, context.certificate);
         let principal = self.identity.authenticate(call).await.map_err(refuse)?;
         seen.nonce = self.identity.nonce(&principal);
-        let change = self.read(&principal, operation, request).await?;
+        let change = self.read(&principal, operation, request, seen).await?;
         // The body may have taken its time.
         self.identity.recheck(&principal).map_err(refuse)?;
         self.roles.authorize(principal, change).map_err(|denied| {
@@ -195,6 +201,7 @@ impl Gateway {
         principal: &Principal,
         operation: &'static Operation,
         request: Request<Incoming>,
+        seen: &mut Seen,
     ) -> Result<Box<dyn Change>, Refused> {
         let refused = |problem| Refused::new(problem, Arc::clone(principal.verified()), None);
         if let Some(rates) = &self.rates {
@@ -202,6 +209,7 @@ impl Gateway {
         }
         let body = body::read(request, &self.limits).await;
         let body = body.map_err(|error| refused(error.into()))?;
+        seen.body_is_read = true;
         let change = (operation.decode)(&body, self.limits.users);
         change.map_err(|fault| refused(fault.into()))
     }
@@ -215,7 +223,8 @@ impl Gateway {
         if self.identity.takes_dpop() {
             problem = problem.offer_dpop(&refusal, nonce);
         }
-        let Some(holder) = holder.filter(|holder| self.news.admit(holder).is_ok()) else {
+        let Some(holder) = holder.filter(|holder| self.news.is_news(holder, refusal.label()))
+        else {
             self.audit.count_anonymous(refusal);
             return NotPermitted::Counted(problem);
         };
@@ -316,6 +325,14 @@ struct Seen {
     receipt: Option<Receipt>,
     /// For the caller's next proof.
     nonce: Option<String>,
+    body_is_read: bool,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        let (operation, decision) = ("none", "none");
+        Self { operation, decision, receipt: None, nonce: None, body_is_read: false }
+    }
 }
 
 /// What became of a recorded change.

@@ -14,10 +14,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use aws_lc_rs::digest::{SHA256, digest};
 use rustix::fs::OFlags;
 use tokio::task::JoinHandle;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 /// The time between two looks.
 const EVERY: Duration = Duration::from_millis(250);
+/// How long a look may take before the file counts as one that can't be read.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How old a change must be before another one can't bear the same time: file systems count it in
 /// ticks of a clock, network ones in seconds.
 const TICK: Duration = Duration::from_secs(2);
@@ -32,6 +34,8 @@ pub(crate) struct Watched {
     /// Not given up when nobody waits for it, so that no sight is lost and no second look begins.
     look: Option<JoinHandle<(Memory, Option<Sight>)>>,
     due: Option<Instant>,
+    /// Whether the look that is under way was said to hang.
+    hangs: bool,
 }
 
 /// What a file says, or why it can't be read.
@@ -43,6 +47,9 @@ pub(crate) enum Unreadable {
     /// What the system says.
     #[error("can't be read: {0}")]
     Io(String),
+    /// The disk does not answer.
+    #[error("can't be read: no answer within {}", humantime::format_duration(PATIENCE))]
+    Hangs,
     /// A folder, a pipe or a device.
     #[error("is not a file")]
     NotAFile,
@@ -59,7 +66,7 @@ pub(crate) fn read(path: &Path, largest: usize) -> Sight {
 impl Watched {
     /// Has seen nothing yet, so that the first look is news whatever it sees.
     pub(crate) fn new(path: PathBuf, largest: usize) -> Self {
-        Self { path, largest, memory: None, look: None, due: None }
+        Self { path, largest, memory: None, look: None, due: None, hangs: false }
     }
 
     /// Waits until the file says something else than it last did, or can't be read for another
@@ -83,10 +90,24 @@ impl Watched {
                     }))
                 }
             };
-            let looked = look.await;
+            let looked = match timeout(PATIENCE, &mut *look).await {
+                Ok(looked) => looked,
+                // It goes on: a second look at a disk that hangs would hang as well.
+                Err(_) if self.hangs => continue,
+                Err(_) => {
+                    self.hangs = true;
+                    return Err(Unreadable::Hangs);
+                }
+            };
             self.look = None;
+            let hung = std::mem::take(&mut self.hangs);
             // A look fails only at the end of the runtime; without its memory all is news.
             let Ok((memory, news)) = looked else { continue };
+            if hung && news.is_none() {
+                // What it says is as it was, and news after all: it was said to hang.
+                self.memory = None;
+                continue;
+            }
             self.memory = Some(memory);
             if let Some(sight) = news {
                 return sight;

@@ -15,6 +15,8 @@ use support::{PATIENCE, SAMPLE, World, request, wait_for, write_secret};
 
 /// The requests that the gateway works on at most.
 const IN_FLIGHT: usize = 64;
+/// Half of them may wait for issuers, of which there are two.
+const WAITING: usize = IN_FLIGHT / 2 / 2;
 /// How many questions may be on their way to the issuer.
 const CONCURRENCY: usize = 8;
 /// How many callers come at once.
@@ -124,18 +126,18 @@ fn in_flight(world: &World) -> usize {
 }
 
 #[test]
-fn a_slow_issuer_takes_half_of_the_room_and_is_not_asked_more_for_those_who_hang_up() {
+fn a_slow_issuer_takes_its_part_of_the_room_and_is_not_asked_more_for_those_who_hang_up() {
     let issuer = SlowIssuer::start();
     let world = beside(&issuer);
     let good = world.supervisor();
     for name in ["one", "two", "three"] {
         let callers = crowd(&world, name);
-        wait_for("all but those who may wait", || answered(&callers) == MANY - IN_FLIGHT / 2);
+        wait_for("all but those who may wait", || answered(&callers) == MANY - WAITING);
         for _ in 0..10 {
             world.assert_accepted(&good);
         }
-        wait_for("the answers to the good ones", || in_flight(&world) == IN_FLIGHT / 2);
-        assert_eq!(answered(&callers), MANY - IN_FLIGHT / 2);
+        wait_for("the answers to the good ones", || in_flight(&world) == WAITING);
+        assert_eq!(answered(&callers), MANY - WAITING);
         drop(callers);
         wait_for("their hanging up", || in_flight(&world) == 0);
         wait_for("the questions", || issuer.questions.count()[2] >= CONCURRENCY);
@@ -144,7 +146,7 @@ fn a_slow_issuer_takes_half_of_the_room_and_is_not_asked_more_for_those_who_hang
     assert!(refusals(&world.gateway, "introspection_busy") > 0.0);
     // The issuer answers, and all who wait learn it.
     let callers = crowd(&world, "four");
-    wait_for("all but those who may wait", || answered(&callers) == MANY - IN_FLIGHT / 2);
+    wait_for("all but those who may wait", || answered(&callers) == MANY - WAITING);
     issuer.questions.are_answered.store(true, Ordering::SeqCst);
     wait_for("all", || answered(&callers) == MANY);
     wait_for("the end of all", || in_flight(&world) == 0);

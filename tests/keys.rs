@@ -235,7 +235,9 @@ fn a_bad_answer_changes_nothing_and_is_counted_and_shown() {
         for token in [&token, &world.supervisor()] {
             world.assert_accepted(token);
         }
-        assert_eq!(world.gateway.admin("/readyz").status, 200, "{what}");
+        let ready = world.gateway.admin("/readyz");
+        assert_eq!(ready.status, 200, "{what}");
+        assert!(ready.body.contains("warning: keys: ") && ready.body.contains(words), "{ready:?}");
     };
     for (text, words) in published {
         world.provider.publish_text(text.clone());

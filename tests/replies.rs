@@ -5,13 +5,15 @@
 
 mod support;
 
-use std::io::{Read, Write};
+use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
 
 use serde_json::{Value, json};
 
 use support::cms::Misbehaviour;
-use support::{PATH, RawCms, Reply, SAMPLE, SAMPLE_ANSWER, World, exchange, request, wait_for};
+use support::{
+    PATH, RawCms, Reply, SAMPLE, SAMPLE_ANSWER, World, exchange, next_status, request, wait_for,
+};
 
 /// Status, code, the shape of the body, the request's id in both places.
 #[track_caller]
@@ -379,4 +381,24 @@ fn connections_beyond_the_places_are_told_so() {
     let mut answer = Vec::new();
     refused.read_to_end(&mut answer).unwrap();
     assert_is(&support::parse(&answer), 503, "GW-9001");
+}
+
+#[test]
+fn a_connection_whose_body_nobody_reads_is_said_to_close() {
+    let world = World::start();
+    world.gateway.wait_until_ready();
+    let keeping =
+        |token: &str, body: &str| request(token, body).replace("Connection: close\r\n", "");
+    let refused = exchange(world.gateway.api, keeping("e30.e30.AA", SAMPLE).as_bytes());
+    assert_eq!((refused.status, refused.header("connection")), (401, Some("close")));
+    // Where it was read, or there is none, the connection stays.
+    for (token, body, status) in [(world.supervisor(), SAMPLE, 200), (world.supervisor(), "{", 400)]
+    {
+        let mut stream = TcpStream::connect(world.gateway.api).unwrap();
+        let mut answers = BufReader::new(stream.try_clone().unwrap());
+        for _ in 0..2 {
+            stream.write_all(keeping(&token, body).as_bytes()).unwrap();
+            assert_eq!(next_status(&mut answers), status);
+        }
+    }
 }

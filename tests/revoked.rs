@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use support::issuers::{refusals, serve_with_a_full_log};
-use support::trail::events;
+use support::trail::{events, serve_with_fault};
 use support::{PATIENCE, Reply, SAMPLE, World, exchange, parse, records_in, request, wait_for};
 
 /// How long a change of the file may take until it counts.
@@ -312,4 +312,40 @@ fn whoever_uses_a_revoked_token_again_and_again_does_not_fill_the_trail() {
     });
     let recorded = of_their_own(&world.records());
     assert!((60..=most).contains(&recorded), "{recorded} records, {most} at most");
+}
+
+#[test]
+fn a_disk_that_does_not_answer_is_told_of_and_its_keys_grow_old() {
+    let freshness = "refresh = \"1s\", max_stale = \"2s\"";
+    let world = World::with_command(
+        |config| {
+            let jwks = format!("{{ file = \"jwks.json\", {freshness} }}");
+            *config = config.replace("{ file = \"jwks.json\" }", &jwks);
+            config.push_str("[revocation]\nfile = \"revoked.json\"\n");
+        },
+        |config| {
+            fs::write(config.with_file_name("revoked.json"), NOBODY).unwrap();
+            serve_with_fault(config, "FAULT_HANG")
+        },
+    );
+    world.gateway.wait_until_ready();
+    let token = world.supervisor();
+    assert_eq!(world.put(&token, SAMPLE).status, 200);
+    let hang = world.folder.path().join("fault");
+    fs::write(&hang, "").unwrap();
+    write(&world, &list(&json!([{"subject": "nobody"}])));
+    let jwks = world.folder.path().join("jwks.json");
+    fs::write(&jwks, fs::read_to_string(&jwks).unwrap() + "\n").unwrap();
+    wait_for("the keys to be too old", || {
+        let ready = world.gateway.admin("/readyz");
+        let answer = world.put(&token, SAMPLE);
+        ready.status == 503 && answer.code() == "GW-2004"
+    });
+    wait_for("the word", || world.gateway.log().contains("no answer within 5s"));
+    assert_eq!(events_named(&world, "revocations_refused").len(), 1);
+    fs::remove_file(&hang).unwrap();
+    world.gateway.wait_until_ready();
+    assert_eq!(world.put(&token, SAMPLE).status, 200);
+    wait_for("the list", || world.gateway.metric("cms_gateway_revocation_entries") == Some(1.0));
+    assert_eq!(world.gateway.admin("/readyz").body, "ready\n");
 }

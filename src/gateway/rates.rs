@@ -36,11 +36,20 @@ impl Rates {
         Self { limiter: DefaultKeyedRateLimiter::keyed(quota) }
     }
 
+    /// Whether another refusal of this kind is news of this holder.
+    pub(super) fn is_news(&self, holder: &Verified, reason: &str) -> bool {
+        self.count(format!("{reason} {}", holder.person())).is_ok()
+    }
+
     pub(super) fn admit(&self, caller: &Verified) -> Result<(), Problem> {
+        self.count(caller.caller())
+    }
+
+    fn count(&self, caller: String) -> Result<(), Problem> {
         if self.limiter.len() > MANY {
             self.limiter.retain_recent();
         }
-        self.limiter.check_key(&caller.caller()).map_err(|not_until| {
+        self.limiter.check_key(&caller).map_err(|not_until| {
             let wait = not_until.wait_time_from(DefaultClock::default().now());
             Problem::new(Code::OverRate, "you have sent more requests than your rate allows")
                 .retry_after(wait)

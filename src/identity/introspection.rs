@@ -11,7 +11,10 @@ mod question;
 #[cfg(test)]
 mod tests;
 
+use std::convert::Infallible;
 use std::fmt::{self, Debug, Display};
+use std::pin::pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -19,7 +22,7 @@ use bytes::Bytes;
 use http_body_util::Full;
 use moka::future::Cache;
 use serde_json::{Map, Value};
-use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit, oneshot};
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
@@ -51,8 +54,8 @@ pub(super) struct Introspection {
     places: Semaphore,
     /// One for each that may wait for a place.
     queue: Semaphore,
-    /// Of all that wait for a provider.
-    waiting_anywhere: Arc<Semaphore>,
+    /// One for each request that may wait for an answer.
+    waiting: Arc<Semaphore>,
     /// What the log was told last, and when.
     said: Mutex<Option<(Unavailable, Instant)>>,
     metrics: Arc<Metrics>,
@@ -68,7 +71,7 @@ impl Introspection {
         issuer: &str,
         settings: &config::Introspection,
         digests: Arc<TokenDigests>,
-        waiting_anywhere: Arc<Semaphore>,
+        waiting: usize,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ClientError> {
         let client = Client::new(settings.url.scheme(), settings.ca.clone(), settings.timeout)?;
@@ -84,7 +87,7 @@ impl Introspection {
             answers,
             places: Semaphore::new(settings.concurrency),
             queue: Semaphore::new(settings.waiting),
-            waiting_anywhere,
+            waiting: Arc::new(Semaphore::new(waiting)),
             said: Mutex::default(),
             metrics,
             settings: settings.clone(),
@@ -110,12 +113,14 @@ impl Introspection {
             // The cache measures time as it passes; the clock was set meanwhile.
             self.answers.invalidate(&digest).await;
         }
-        let waiting = self.waiting_anywhere.try_acquire();
-        let _waiting = waiting.map_err(|_| IntrospectionFault::Busy)?;
-        // Whoever waits for one who then stops asking, asks in its stead.
-        match self.answers.try_get_with(digest, self.ask_apart(token, now)).await {
-            Ok(answer) => Ok(answer.claims),
-            Err(fault) => Err(*fault),
+        let waiting = Arc::clone(&self.waiting).try_acquire_owned();
+        let waiting = waiting.map_err(|_| IntrospectionFault::Busy)?;
+        let (_wanted, unwanted) = oneshot::channel();
+        let token = Zeroizing::new(token.to_owned());
+        let asked = Arc::clone(self).ask_apart(digest, token, now, unwanted, waiting);
+        match tokio::spawn(asked).await {
+            Ok(answer) => answer.map(|answer| answer.claims),
+            Err(_) => Err(IntrospectionFault::Unavailable(Unavailable::Broken)),
         }
     }
 
@@ -125,21 +130,44 @@ impl Introspection {
         said.as_ref().map(|(why, _)| why.to_string())
     }
 
-    /// A question comes to its end also when nobody waits for it any more, so that there are never
-    /// more of them on their way than there are places.
+    /// Asks, or waits with who asks already. When nobody wants to know any more, a question that
+    /// is on its way comes to its end all the same, so that there are never more of them than
+    /// places; what still waits is given up.
     async fn ask_apart(
-        self: &Arc<Self>,
-        token: &str,
+        self: Arc<Self>,
+        digest: TokenDigest,
+        token: Zeroizing<String>,
         now: SystemTime,
+        unwanted: oneshot::Receiver<Infallible>,
+        waiting: OwnedSemaphorePermit,
     ) -> Result<Answer, IntrospectionFault> {
-        let (asking, token) = (Arc::clone(self), Zeroizing::new(token.to_owned()));
-        let asked = tokio::spawn(async move { asking.ask(&token, now).await }).await;
-        asked.unwrap_or(Err(IntrospectionFault::Unavailable(Unavailable::Broken)))
+        let is_on_its_way = AtomicBool::new(false);
+        // Whoever waits for one who is given up, asks in its stead.
+        let asked = self.answers.try_get_with(digest, self.ask(&token, now, &is_on_its_way));
+        let mut asked = pin!(asked);
+        let answer = tokio::select! {
+            biased;
+            answer = &mut asked => answer,
+            _ = unwanted => {
+                if !is_on_its_way.load(Ordering::Relaxed) {
+                    return Err(IntrospectionFault::Busy);
+                }
+                drop(waiting);
+                asked.await
+            }
+        };
+        answer.map_err(|fault| *fault)
     }
 
-    async fn ask(&self, token: &str, now: SystemTime) -> Result<Answer, IntrospectionFault> {
-        let _place = self.place().await?;
-        let asked = Instant::now();
+    async fn ask(
+        &self,
+        token: &str,
+        now: SystemTime,
+        is_on_its_way: &AtomicBool,
+    ) -> Result<Answer, IntrospectionFault> {
+        let (_place, waited) = self.place().await?;
+        is_on_its_way.store(true, Ordering::Relaxed);
+        let (now, asked) = (now + waited, Instant::now());
         let told = self.exchange(token).await;
         let result = match told {
             Ok(_) => "active",
@@ -147,17 +175,22 @@ impl Introspection {
             Err(_) => "failure",
         };
         self.metrics.introspection.with_label_values(&[self.issuer.as_str(), result]).inc();
+        if result != "failure" {
+            self.recovered();
+        }
         Ok(Answer::new(told?, now, asked.elapsed(), self.settings.max_age))
     }
 
-    /// A place among the questions on their way, for which not many may wait, and not for long.
-    async fn place(&self) -> Result<SemaphorePermit<'_>, IntrospectionFault> {
+    /// A place among the questions on their way, for which not many may wait, and not for long; and
+    /// how long that was.
+    async fn place(&self) -> Result<(SemaphorePermit<'_>, Duration), IntrospectionFault> {
         if let Ok(place) = self.places.try_acquire() {
-            return Ok(place);
+            return Ok((place, Duration::ZERO));
         }
+        let came = Instant::now();
         let _waiting = self.queue.try_acquire().map_err(|_| IntrospectionFault::Busy)?;
         match timeout(self.settings.timeout, self.places.acquire()).await {
-            Ok(Ok(place)) => Ok(place),
+            Ok(Ok(place)) => Ok((place, came.elapsed())),
             _ => Err(IntrospectionFault::Busy),
         }
     }
@@ -166,10 +199,17 @@ impl Introspection {
         let limit = self.settings.timeout;
         let asked = async {
             let secret = self.secret().await?;
-            let request = question::request(&self.settings, &secret, token)
-                .map_err(|error| self.failed(Unavailable::Secret, error))?;
-            drop(secret);
-            self.client.exchange(request, limit, LARGEST).await.map_err(|error| {
+            let send = async || {
+                let request = question::request(&self.settings, &secret, token)
+                    .map_err(|error| self.failed(Unavailable::Secret, error))?;
+                Ok::<_, IntrospectionFault>(self.client.exchange(request, limit, LARGEST).await)
+            };
+            let mut sent = send().await?;
+            // As when the provider closed a connection just before; asking again changes nothing.
+            if matches!(sent, Err(ExchangeError::Broken(_))) {
+                sent = send().await?;
+            }
+            sent.map_err(|error| {
                 let why = match error {
                     ExchangeError::Connect(_) => Unavailable::NoConnection,
                     ExchangeError::TimedOut(_) => Unavailable::TooSlow,
@@ -199,6 +239,13 @@ impl Introspection {
             }
             Ok((text, _)) => Ok(text),
             Err(error) => Err(self.failed(Unavailable::Secret, error)),
+        }
+    }
+
+    fn recovered(&self) {
+        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        if said.take().is_some() {
+            tracing::info!(issuer = self.issuer, "the issuer can be asked about tokens again");
         }
     }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use jsonwebtoken::Algorithm;
-use tokio::sync::Semaphore;
 
 use super::authorization::Presented;
 use super::binding::{self, SenderConstraint};
@@ -42,25 +41,18 @@ impl TrustedIssuer {
         settings: &Issuer,
         digests: &Arc<TokenDigests>,
         events: &Events,
-        waiting: &Arc<Semaphore>,
+        waiting: usize,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, IdentityError> {
         let (name, metrics) = (&settings.issuer, Arc::clone(metrics));
         let source = match &settings.proof {
             config::Proof::Keys(keys) => Source::Keys {
-                keys: Arc::new(KeyStore::new(
-                    name,
-                    keys,
-                    events.clone(),
-                    Arc::clone(waiting),
-                    metrics,
-                )?),
+                keys: Arc::new(KeyStore::new(name, keys, events.clone(), waiting, metrics)?),
                 algorithms: keys.algorithms.clone(),
             },
             config::Proof::Introspection(introspection) => {
                 let digests = Arc::clone(digests);
-                let asked =
-                    Introspection::new(name, introspection, digests, Arc::clone(waiting), metrics)?;
+                let asked = Introspection::new(name, introspection, digests, waiting, metrics)?;
                 Source::Introspection(Arc::new(asked))
             }
         };
@@ -153,7 +145,7 @@ impl TrustedIssuer {
         now: SystemTime,
     ) -> Result<(), Refusal> {
         // Only a proof's memory asks for it.
-        let caller = if verified.is_bound_to_a_key() { verified.caller() } else { String::new() };
+        let caller = if verified.is_bound_to_a_key() { verified.person() } else { String::new() };
         let presented = binding::Presented {
             scheme: presented.scheme,
             token: presented.token,

@@ -27,7 +27,6 @@ use std::time::SystemTime;
 
 use aws_lc_rs::error::Unspecified;
 use http::{HeaderMap, Method, Request};
-use tokio::sync::Semaphore;
 
 pub use self::binding::{BindingFault, SenderFault};
 pub use self::dpop::ProofFault;
@@ -114,12 +113,13 @@ impl Identity {
         metrics: &Arc<Metrics>,
     ) -> Result<Self, IdentityError> {
         let digests = Arc::new(TokenDigests::new()?);
-        // Of all requests in flight, half may wait for providers; nobody of them is known yet.
-        let waiting = Arc::new(Semaphore::new((config.limits.in_flight / 2).max(1)));
+        // Of all requests in flight, half may wait for providers, and for each the same part of
+        // them: nobody of them is known yet.
+        let waiting = (config.limits.in_flight / 2 / config.issuers.len().max(1)).max(1);
         let issuers = config
             .issuers
             .iter()
-            .map(|settings| TrustedIssuer::new(settings, &digests, events, &waiting, metrics))
+            .map(|settings| TrustedIssuer::new(settings, &digests, events, waiting, metrics))
             .collect::<Result<_, _>>()?;
         let revocations = config.revocation.as_ref().map(|settings| {
             let names = config.issuers.iter().map(|issuer| issuer.issuer.clone()).collect();
@@ -140,7 +140,10 @@ impl Identity {
         for keys in self.issuers.iter().filter_map(TrustedIssuer::keys) {
             tasks.spawn(Arc::clone(keys).refresh_for_ever());
         }
-        while tasks.join_next().await.is_some() {}
+        while let Some(ended) = tasks.join_next().await {
+            // They go on for ever.
+            tracing::error!(?ended, "keys or revocations are no longer refreshed");
+        }
     }
 
     /// The principal of a request.
@@ -340,6 +343,13 @@ impl Identity {
         self.issuers.iter().map(|issuer| {
             (issuer.settings.issuer.as_str(), issuer.keys().map(|keys| keys.status()))
         })
+    }
+
+    /// The issuers that could not be asked about a token when they last were, and why.
+    pub fn troubles(&self) -> impl Iterator<Item = (&str, String)> {
+        self.issuers
+            .iter()
+            .filter_map(|issuer| Some((issuer.settings.issuer.as_str(), issuer.trouble()?)))
     }
 }
 

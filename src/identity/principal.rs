@@ -132,6 +132,12 @@ impl Verified {
         list.iter().filter_map(|item| item.as_i64().and_then(|id| i32::try_from(id).ok()))
     }
 
+    /// The caller, and for whom it acts.
+    #[must_use]
+    pub fn person(&self) -> String {
+        format!("{} {}", self.caller(), self.subject().unwrap_or_default())
+    }
+
     /// The caller as rate limits know it: the app, or else the subject, of this issuer.
     #[must_use]
     pub fn caller(&self) -> String {

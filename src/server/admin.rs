@@ -132,19 +132,28 @@ fn warnings(gateway: &Gateway) -> Vec<String> {
     let fault = gateway.identity.revocations().and_then(|state| state.fault);
     let revocation =
         fault.map(|it| format!("revocation: {it}; the list that was loaded before is in force"));
+    let keys = gateway.identity.issuers().filter_map(|(issuer, keys)| {
+        let (_, error) = keys.filter(|keys| keys.are_usable)?.last_error?;
+        Some(format!("keys: those of issuer {issuer} are not refreshed: {error}"))
+    });
+    let troubles = gateway.identity.troubles();
+    let introspection =
+        troubles.map(|(issuer, why)| format!("introspection: issuer {issuer}: {why}"));
     let audit = gateway.audit.warning().map(|it| format!("audit: {it}"));
-    revocation.into_iter().chain(audit).collect()
+    keys.chain(introspection).chain(revocation).chain(audit).collect()
 }
 
 /// The issuers with their keys, for those who must know whether a new key has arrived.
 fn issuers(gateway: &Gateway) -> Vec<u8> {
     let time = |time: SystemTime| humantime::format_rfc3339_seconds(time).to_string();
+    let troubles: Vec<_> = gateway.identity.troubles().collect();
     let issuers: Vec<Value> = gateway
         .identity
         .issuers()
         .map(|(issuer, status)| {
             let Some(status) = status else {
-                return json!({"issuer": issuer, "introspection": true});
+                let trouble = troubles.iter().find(|(of, _)| *of == issuer).map(|(_, why)| why);
+                return json!({"issuer": issuer, "introspection": true, "last_error": trouble});
             };
             let keys = status.keys.iter().map(|key| {
                 json!({

@@ -4,10 +4,13 @@
  * FAULT_STALL names a file: while it is there, fdatasync does not return.
  * FAULT_WRITE names a file: while it is there, no file takes a byte, as if it were read-only.
  * FAULT_CHECKPOINT names a file: while it is there, there is no room for a checkpoint.
+ * FAULT_HANG names a file: while it is there, opening a file whose name ends in .json does not return.
  * FAULT_CLOCK names a file: the seconds in it are added to the real-time clock. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +29,24 @@ int fdatasync(int file) {
     static int (*real)(int);
     if (!real) real = (int (*)(int))dlsym(RTLD_NEXT, "fdatasync");
     return real(file);
+}
+
+int open64(const char *path, int flags, ...) {
+    mode_t mode = 0;
+    if (flags & (O_CREAT | O_TMPFILE)) {
+        va_list more;
+        va_start(more, flags);
+        mode = va_arg(more, mode_t);
+        va_end(more);
+    }
+    const char *hang = getenv("FAULT_HANG");
+    size_t length = strlen(path);
+    if (hang && length > 5 && strcmp(path + length - 5, ".json") == 0) {
+        while (access(hang, F_OK) == 0) usleep(5000);
+    }
+    static int (*real)(const char *, int, ...);
+    if (!real) real = (int (*)(const char *, int, ...))dlsym(RTLD_NEXT, "open64");
+    return real(path, flags, mode);
 }
 
 ssize_t write(int file, const void *bytes, size_t count) {

@@ -49,8 +49,6 @@ pub(super) struct KeyStore {
     /// Tells those who wait that a refresh has ended.
     ended: watch::Sender<()>,
     waiting: Semaphore,
-    /// Of all that wait for a provider.
-    waiting_anywhere: Arc<Semaphore>,
     algorithms: Vec<Algorithm>,
     progress: Mutex<Progress>,
     events: Events,
@@ -115,7 +113,7 @@ impl KeyStore {
         issuer: &str,
         settings: &config::Keys,
         events: Events,
-        waiting_anywhere: Arc<Semaphore>,
+        waiting: usize,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ClientError> {
         Ok(Self {
@@ -128,8 +126,7 @@ impl KeyStore {
             asked: Mutex::new(Asked { last: None, is_pending: true }),
             wanted: Notify::new(),
             ended: watch::Sender::new(()),
-            waiting: Semaphore::new(WAITING),
-            waiting_anywhere,
+            waiting: Semaphore::new(waiting.min(WAITING)),
             algorithms: settings.algorithms.clone(),
             progress: Mutex::default(),
             events,
@@ -144,7 +141,7 @@ impl KeyStore {
         algorithm: Algorithm,
     ) -> Result<CurrentKey, Refusal> {
         match self.find(id, algorithm) {
-            Err(Refusal::UnknownKey | Refusal::KeysUnavailable) => {}
+            Err(Refusal::UnknownKey | Refusal::KeysUnavailable | Refusal::KeysStale) => {}
             found => return found,
         }
         let mut ended = self.ended.subscribe();
@@ -152,8 +149,7 @@ impl KeyStore {
             // A refresh may have ended between the two questions, and have brought the key.
             return self.find(id, algorithm);
         }
-        let places = (self.waiting.try_acquire(), self.waiting_anywhere.try_acquire());
-        let (Ok(_place), Ok(_place_anywhere)) = places else { return Err(Refusal::KeysBusy) };
+        let Ok(_place) = self.waiting.try_acquire() else { return Err(Refusal::KeysBusy) };
         loop {
             // It lives as long as this store.
             let _ = ended.changed().await;
@@ -187,7 +183,10 @@ impl KeyStore {
 
     /// Whether a key of that generation still verifies.
     pub(super) fn is_current(&self, generation: u64) -> Result<bool, Refusal> {
-        let current = self.usable()?;
+        let current = self.usable().inspect_err(|_| {
+            // Those who come later may find fresher ones.
+            self.ask();
+        })?;
         Ok(current.as_ref().is_some_and(|held| held.generation == generation))
     }
 
@@ -195,7 +194,7 @@ impl KeyStore {
     pub(super) fn hold_still(&self, key: &Arc<Key>) -> Result<bool, Refusal> {
         let current = self.usable()?;
         let keys = current.as_ref().map(|held| held.keys.keys()).unwrap_or_default();
-        Ok(keys.iter().any(|own| Arc::ptr_eq(own, key)))
+        Ok(keys.iter().any(|own| own.is_named_like(key)))
     }
 
     fn usable(&self) -> Result<Guard<Option<Arc<Held>>>, Refusal> {
@@ -290,7 +289,10 @@ impl KeyStore {
                 self.hold(keys);
                 let now = SystemTime::now();
                 let mut progress = self.progress();
-                (progress.last, progress.error) = (Some(now), None);
+                if progress.error.take().is_some() {
+                    tracing::info!(issuer = self.issuer, "the issuer's keys are refreshed again");
+                }
+                progress.last = Some(now);
                 Ok(fresh_for)
             }
             Err(error) => {

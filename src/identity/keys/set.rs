@@ -192,7 +192,8 @@ impl Key {
         self.algorithms.extend(new);
     }
 
-    fn is_named_like(&self, other: &Self) -> bool {
+    /// Whether it is that key under that name, whatever it may be used for.
+    pub(super) fn is_named_like(&self, other: &Self) -> bool {
         self.thumbprint == other.thumbprint && self.id == other.id
     }
 
