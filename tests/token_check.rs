@@ -92,7 +92,7 @@ fn each_rule_that_is_broken_is_named_and_the_code_is_the_gateways() {
         format!("{message}.{}", other.rsplit_once('.').unwrap().1)
     };
     for (token, rules, said) in [
-        ("not-a-token".to_owned(), vec!["opaque"], "GW-2002, not_compact"),
+        ("not-a-token".to_owned(), vec!["jwt"], "GW-2002, not_compact"),
         ("a.b c.d".to_owned(), vec!["form"], "GW-2002, characters"),
         ("e30.e30.!".to_owned(), vec!["form"], "GW-2002, characters"),
         ("e30.W10.AA".to_owned(), vec!["jwt"], "GW-2002, claims"),

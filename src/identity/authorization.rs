@@ -8,7 +8,7 @@ use super::binding::Scheme;
 
 /// A token of a size and an alphabet that can be looked at; nothing about it is verified.
 #[derive(Clone, Copy)]
-pub(super) struct Presented<'a> {
+pub(super) struct PresentedToken<'a> {
     pub(super) scheme: Scheme,
     pub(super) token: &'a str,
 }
@@ -17,7 +17,7 @@ pub(super) struct Presented<'a> {
 /// make this gateway work.
 const LONGEST: usize = 8 << 10;
 
-impl<'a> Presented<'a> {
+impl<'a> PresentedToken<'a> {
     /// The token of the one `Authorization` header.
     pub(super) fn of(headers: &'a HeaderMap) -> Result<Self, Refusal> {
         let mut values = headers.get_all(AUTHORIZATION).iter();

@@ -12,8 +12,8 @@ use super::claims::{Claims, RULES};
 use super::issuer::{Source, TrustedIssuer};
 use super::keys::KeyStore;
 use super::principal::Verified;
-use super::token::{self, UnverifiedToken};
-use super::{Identity, Refusal, algorithm, authorization};
+use super::token::UnverifiedToken;
+use super::{Form, Identity, Refusal, algorithm, authorization};
 use crate::config::TokenType;
 
 /// What became of a rule.
@@ -54,60 +54,49 @@ impl Identity {
         if findings.note("form", authorization::check(token), size).is_err() {
             return findings.0;
         }
-        let is_read = !matches!(
-            UnverifiedToken::parse(token),
-            Err(Refusal::NotCompact | Refusal::NotBase64url | Refusal::Header)
-        );
-        if is_read || token::is_jws(token) && self.opaque().is_none() {
-            self.inspect_jwt(token, now, &mut findings).await;
-        } else {
-            self.inspect_opaque(token, now, &mut findings).await;
+        match self.form(token) {
+            Ok(Form::Jwt(jwt)) => {
+                let _ = findings.note("jwt", Ok(()), "header and claims are read");
+                self.inspect_jwt(token, &jwt, now, &mut findings).await;
+            }
+            Ok(Form::Opaque(issuer)) => {
+                let detail = format!("not a JWT, so {} is asked about it", issuer.settings.issuer);
+                let _ = findings.note("opaque", Ok(()), detail);
+                self.inspect_answer(issuer, token, now, &mut findings).await;
+            }
+            Err(refusal) => {
+                let wanted = "header.claims.signature in base64url, header and claims JSON objects \
+                              without doubled members; or an issuer that is introspected";
+                let _ = findings.note("jwt", Err(refusal), wanted);
+            }
         }
         findings.0
     }
 
-    async fn inspect_jwt(&self, token: &str, now: SystemTime, findings: &mut Findings) {
-        let parsed = UnverifiedToken::parse(token);
-        let wanted = "header and claims in base64url, as JSON objects without doubled members";
-        let kept = parsed.as_ref().map(|_| ()).map_err(|refusal| *refusal);
-        let _ = findings.note("jwt", kept, wanted);
-        let Ok(token_read) = parsed else { return };
-        let named = self.issuer(token_read.issuer()).map(|(_, issuer)| issuer);
+    async fn inspect_jwt(
+        &self,
+        token: &str,
+        jwt: &UnverifiedToken<'_>,
+        now: SystemTime,
+        findings: &mut Findings,
+    ) {
+        let named = self.issuer(jwt.issuer()).map(|(_, issuer)| issuer);
         let known: Vec<_> = self.issuers().map(|(name, _)| name).collect();
-        let detail = format!(
-            "iss {}; configured: {}",
-            shown(token_read.claims().value("iss")),
-            known.join(", ")
-        );
+        let detail =
+            format!("iss {}; configured: {}", shown(jwt.claims().value("iss")), known.join(", "));
         let kept = named.as_ref().map(|_| ()).map_err(|refusal| *refusal);
         let _ = findings.note("issuer", kept, detail);
         let Ok(issuer) = named else { return };
         match &issuer.source {
             Source::Introspection(_) => {
-                inspect_header(&token_read, issuer, findings);
+                inspect_header(jwt, issuer, findings);
                 self.inspect_answer(issuer, token, now, findings).await;
             }
             Source::Keys { keys, algorithms } => {
-                inspect_header(&token_read, issuer, findings);
-                inspect_signature(&token_read, keys, algorithms, findings).await;
-                self.inspect_claims(token_read.claims(), issuer, now, findings);
+                inspect_header(jwt, issuer, findings);
+                inspect_signature(jwt, keys, algorithms, findings).await;
+                self.inspect_claims(jwt.claims(), issuer, now, findings);
             }
-        }
-    }
-
-    async fn inspect_opaque(&self, token: &str, now: SystemTime, findings: &mut Findings) {
-        let issuer = self.opaque();
-        let kept = issuer.map(|_| ()).ok_or(Refusal::NotCompact);
-        let detail = match issuer {
-            Some(issuer) => format!("not a JWT, so {} is asked about it", issuer.settings.issuer),
-            None => {
-                "not a JWT (three parts with dots between), and no issuer is introspected".into()
-            }
-        };
-        if findings.note("opaque", kept, detail).is_ok()
-            && let Some(issuer) = issuer
-        {
-            self.inspect_answer(issuer, token, now, findings).await;
         }
     }
 

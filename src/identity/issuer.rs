@@ -5,7 +5,7 @@ use std::time::SystemTime;
 
 use jsonwebtoken::Algorithm;
 
-use super::authorization::Presented;
+use super::authorization::PresentedToken;
 use super::binding::{self, SenderConstraint};
 use super::claims::Claims;
 use super::digest::TokenDigests;
@@ -140,7 +140,7 @@ impl TrustedIssuer {
     pub(super) fn is_from_its_sender(
         &self,
         verified: &Verified,
-        presented: Presented<'_>,
+        presented: PresentedToken<'_>,
         call: Call<'_>,
         now: SystemTime,
     ) -> Result<(), Refusal> {

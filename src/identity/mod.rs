@@ -36,10 +36,10 @@ pub use self::principal::{Principal, Verified};
 pub use self::refusal::Refusal;
 pub use self::revocation::{InForce, RevocationFault, RevocationList, RevocationState};
 
-use self::authorization::Presented;
+use self::authorization::PresentedToken;
 use self::cache::{Entry, TokenCache};
 use self::claims::Claims;
-use self::digest::TokenDigests;
+use self::digest::{TokenDigest, TokenDigests};
 use self::issuer::{Source, TrustedIssuer};
 use self::revocation::Revocations;
 use self::token::UnverifiedToken;
@@ -55,6 +55,12 @@ pub struct Identity {
     revocations: Option<Arc<Revocations>>,
     cache: TokenCache,
     metrics: Arc<Metrics>,
+}
+
+/// What a token is, by its form.
+enum Form<'identity, 'token> {
+    Jwt(UnverifiedToken<'token>),
+    Opaque(&'identity TrustedIssuer),
 }
 
 /// What of a request proves who asks.
@@ -152,7 +158,7 @@ impl Identity {
     ///
     /// The precise reason.
     pub async fn authenticate(&self, call: Call<'_>) -> Result<Principal, Unauthenticated> {
-        let presented = Presented::of(call.headers)?;
+        let presented = PresentedToken::of(call.headers)?;
         let (issuer, verified) = self.verified(presented.token, SystemTime::now()).await?;
         // It may have had to wait.
         let now = SystemTime::now();
@@ -213,30 +219,17 @@ impl Identity {
         token: &str,
         now: SystemTime,
     ) -> Result<(&TrustedIssuer, Arc<Verified>), Refusal> {
-        if !token::is_jws(token) {
-            let issuer = self.opaque().ok_or(Refusal::NotCompact)?;
-            return Ok((issuer, issuer.introspect(token, now).await?));
-        }
         let name = self.cache.name(token);
-        if let Some(Entry { verified, issuer, generation, .. }) = self.cache.get(&name)
-            && let Some(issuer) = self.issuers.get(issuer)
-            && let Some(keys) = issuer.keys()
-        {
-            if keys.is_current(generation)? {
-                self.metrics.token_cache_hits.inc();
-                return Ok((issuer, verified));
-            }
-            self.cache.forget(&name);
+        if let Some(remembered) = self.remembered(&name)? {
+            return Ok(remembered);
         }
-        self.metrics.token_cache_misses.inc();
-        let unverified = match UnverifiedToken::parse(token) {
-            Ok(unverified) => unverified,
-            // An opaque token may have two dots, too.
-            Err(refusal @ (Refusal::NotBase64url | Refusal::Header)) => {
-                let issuer = self.opaque().ok_or(refusal)?;
-                return Ok((issuer, issuer.introspect(token, now).await?));
-            }
-            Err(refusal) => return Err(refusal),
+        let form = self.form(token);
+        if !matches!(form, Ok(Form::Opaque(_))) {
+            self.metrics.token_cache_misses.inc();
+        }
+        let unverified = match form? {
+            Form::Jwt(unverified) => unverified,
+            Form::Opaque(issuer) => return Ok((issuer, issuer.introspect(token, now).await?)),
         };
         let (place, issuer) = self.issuer(unverified.issuer())?;
         match &issuer.source {
@@ -251,6 +244,37 @@ impl Identity {
                 self.cache.keep(name, (place, generation), &verified, token.len(), valid_for);
                 Ok((issuer, verified))
             }
+        }
+    }
+
+    /// What a token proved before, if the keys are still the ones that verified it.
+    fn remembered(
+        &self,
+        name: &TokenDigest,
+    ) -> Result<Option<(&TrustedIssuer, Arc<Verified>)>, Refusal> {
+        let Some(Entry { verified, issuer, generation, .. }) = self.cache.get(name) else {
+            return Ok(None);
+        };
+        let Some(issuer) = self.issuers.get(issuer) else { return Ok(None) };
+        let Some(keys) = issuer.keys() else { return Ok(None) };
+        if keys.is_current(generation)? {
+            self.metrics.token_cache_hits.inc();
+            Ok(Some((issuer, verified)))
+        } else {
+            self.cache.forget(name);
+            Ok(None)
+        }
+    }
+
+    /// A JWT, or what only its issuer can read: where there is one that is asked, whatever has no
+    /// header in JSON is its.
+    fn form<'token>(&self, token: &'token str) -> Result<Form<'_, 'token>, Refusal> {
+        match UnverifiedToken::parse(token) {
+            Ok(unverified) => Ok(Form::Jwt(unverified)),
+            Err(refusal @ (Refusal::NotCompact | Refusal::NotBase64url | Refusal::Header)) => {
+                self.opaque().map(Form::Opaque).ok_or(refusal)
+            }
+            Err(refusal) => Err(refusal),
         }
     }
 

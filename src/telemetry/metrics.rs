@@ -89,7 +89,7 @@ impl Metrics {
                 &registry,
                 IntCounter::with_opts(opts(
                     "token_cache_misses_total",
-                    "Tokens that had to be verified, good ones and others.",
+                    "JWTs that had to be verified, good ones and others.",
                 ))?,
             )?,
             jwks_refresh: counters(
