@@ -16,6 +16,7 @@ mod dpop;
 mod inspect;
 mod introspection;
 mod issuer;
+mod jws;
 mod keys;
 mod principal;
 mod refusal;

@@ -7,6 +7,7 @@ use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value};
 
 use super::ProofFault;
+use crate::identity::algorithm;
 
 /// The members that only a private or a symmetric key has (RFC 7518, section 6).
 const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
@@ -40,13 +41,13 @@ impl ProofKey {
 
 /// Whether the key is of the kind, the curve and the size that go with the algorithm, and not
 /// meant for something else.
-fn fits(jwk: &Map<String, Value>, algorithm: Algorithm) -> bool {
+fn fits(jwk: &Map<String, Value>, expected: Algorithm) -> bool {
     let text = |name| jwk.get(name).and_then(Value::as_str);
     let bytes = |name| text(name).and_then(|text| URL_SAFE_NO_PAD.decode(text).ok());
     let has = |name, length| bytes(name).is_some_and(|bytes| bytes.len() == length);
     let is = |kind, curve| text("kty") == Some(kind) && text("crv") == Some(curve);
 
-    let is_of_kind = match algorithm {
+    let is_of_kind = match expected {
         Algorithm::RS256
         | Algorithm::RS384
         | Algorithm::RS512
@@ -70,7 +71,7 @@ fn fits(jwk: &Map<String, Value>, algorithm: Algorithm) -> bool {
         })
         && jwk
             .get("alg")
-            .is_none_or(|own| own.as_str().and_then(|own| own.parse().ok()) == Some(algorithm))
+            .is_none_or(|own| own.as_str().and_then(algorithm::named) == Some(expected))
 }
 
 /// The length of a number; none of one that begins with zeros (RFC 7518, section 2).

@@ -1,15 +1,13 @@
 //! The `DPoP` header (RFC 9449, sections 4.1 and 4.2), read strictly, before and after its
 //! signature is known to be good.
 
-use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderMap;
 use jsonwebtoken::Algorithm;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::ProofFault;
 use super::key::ProofKey;
-use crate::identity::algorithm;
+use crate::identity::jws::Jws;
 use crate::strict_json;
 
 /// The longest proof, in bytes.
@@ -20,15 +18,11 @@ const LONGEST_IDENTIFIER: usize = 256;
 const LATEST: u64 = 253_402_300_799;
 
 /// A proof that was read, and of which nothing is proved.
-#[derive(Debug)]
 pub(super) struct UnverifiedProof<'a> {
     /// The key that it says it is signed with, one that goes with its algorithm.
     pub(super) key: ProofKey,
     algorithm: Algorithm,
-    claims: Vec<u8>,
-    /// Header and claims as they were signed.
-    message: &'a str,
-    signature: &'a str,
+    jws: Jws<'a>,
 }
 
 /// What the owner of the key has signed (RFC 9449, section 4.2).
@@ -63,43 +57,33 @@ impl<'a> UnverifiedProof<'a> {
     }
 
     fn parse(proof: &'a str) -> Result<Self, ProofFault> {
-        let (message, signature) = proof.rsplit_once('.').ok_or(ProofFault::Malformed)?;
-        let (header, claims) = message.split_once('.').ok_or(ProofFault::Malformed)?;
-        // A third dot is in no alphabet of base64, and fails here as well.
-        let header = object(&decode(header)?)?;
-        let claims = decode(claims)?;
-        decode(signature)?;
-
-        if header.get("typ").and_then(Value::as_str) != Some("dpop+jwt") {
+        let jws = Jws::parse(proof).map_err(|_| ProofFault::Malformed)?;
+        if jws.header.get("typ").and_then(Value::as_str) != Some("dpop+jwt") {
             return Err(ProofFault::Type);
         }
-        let name = header.get("alg").and_then(Value::as_str).ok_or(ProofFault::Algorithm)?;
-        let algorithm = algorithm::named(name).ok_or(ProofFault::Algorithm)?;
-        if header.contains_key("crit") || header.contains_key("b64") {
+        let algorithm = jws.algorithm().ok_or(ProofFault::Algorithm)?;
+        if !jws.is_understood() {
             return Err(ProofFault::Critical);
         }
-        let key = ProofKey::of(header.get("jwk").ok_or(ProofFault::Key)?, algorithm)?;
-        Ok(Self { key, algorithm, claims, message, signature })
+        let key = ProofKey::of(jws.header.get("jwk").ok_or(ProofFault::Key)?, algorithm)?;
+        Ok(Self { key, algorithm, jws })
     }
 
     /// The claims, which the owner of the key has signed.
     pub(super) fn verify(self) -> Result<ProofClaims, ProofFault> {
-        let verified = jsonwebtoken::crypto::verify(
-            self.signature,
-            self.message.as_bytes(),
-            &self.key.decoding,
-            self.algorithm,
-        );
-        match verified {
-            Ok(true) => ProofClaims::parse(&self.claims),
-            Ok(false) | Err(_) => Err(ProofFault::Signature),
+        if self.jws.is_signed_by(&self.key.decoding, self.algorithm) {
+            ProofClaims::parse(&self.jws.payload)
+        } else {
+            Err(ProofFault::Signature)
         }
     }
 }
 
 impl ProofClaims {
     fn parse(bytes: &[u8]) -> Result<Self, ProofFault> {
-        let mut claims = object(bytes)?;
+        let Ok(Value::Object(mut claims)) = strict_json::parse(bytes) else {
+            return Err(ProofFault::Malformed);
+        };
         let mut text = |name| match claims.remove(name) {
             Some(Value::String(text)) => Some(text),
             _ => None,
@@ -118,17 +102,5 @@ impl ProofClaims {
                 .filter(|seconds| *seconds <= LATEST)
                 .ok_or(ProofFault::IssueTime)?,
         })
-    }
-}
-
-/// Refuses padding, other alphabets and bits left over, so that a proof has one spelling.
-fn decode(part: &str) -> Result<Vec<u8>, ProofFault> {
-    URL_SAFE_NO_PAD.decode(part).map_err(|_| ProofFault::Malformed)
-}
-
-fn object(bytes: &[u8]) -> Result<Map<String, Value>, ProofFault> {
-    match strict_json::parse(bytes) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) | Err(_) => Err(ProofFault::Malformed),
     }
 }
