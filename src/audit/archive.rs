@@ -113,28 +113,42 @@ pub(super) struct Compressor {
     directory: PathBuf,
     replacing: Replacing,
     is_running: Arc<AtomicBool>,
+    /// Whether there may be more than the run that is under way has seen.
+    is_wanted: Arc<AtomicBool>,
 }
 
 impl Compressor {
     pub(super) fn new(directory: PathBuf, replacing: Replacing) -> Self {
-        Self { directory, replacing, is_running: Arc::default() }
+        Self { directory, replacing, is_running: Arc::default(), is_wanted: Arc::default() }
     }
 
     /// Compresses what there is to compress, soon.
     pub(super) fn start(&self) {
-        if self.is_running.swap(true, Ordering::AcqRel) {
+        self.is_wanted.store(true, Ordering::SeqCst);
+        if self.is_running.swap(true, Ordering::SeqCst) {
             return;
         }
         let this = self.clone();
-        let work = move || {
-            if let Err(error) = this.compress_closed() {
-                tracing::warn!(%error, "the audit trail's closed segments can't be compressed");
-            }
-            this.is_running.store(false, Ordering::Release);
-        };
+        let work = move || this.run();
         if let Err(error) = std::thread::Builder::new().name("audit-zstd".to_owned()).spawn(work) {
             tracing::warn!(%error, "the audit trail's compression can't be started");
-            self.is_running.store(false, Ordering::Release);
+            self.is_running.store(false, Ordering::SeqCst);
+        }
+    }
+
+    fn run(&self) {
+        loop {
+            while self.is_wanted.swap(false, Ordering::SeqCst) {
+                if let Err(error) = self.compress_closed() {
+                    tracing::warn!(%error, "the audit trail's closed segments can't be compressed");
+                }
+            }
+            self.is_running.store(false, Ordering::SeqCst);
+            // What was asked for since the last look is this run's, unless another has begun.
+            let is_wanted = self.is_wanted.load(Ordering::SeqCst);
+            if !is_wanted || self.is_running.swap(true, Ordering::SeqCst) {
+                return;
+            }
         }
     }
 
