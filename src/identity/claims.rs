@@ -162,14 +162,9 @@ impl Claims {
         })
     }
 
-    /// RFC 7519 allows fractions of a second; nobody's tokens need them, and floats are a way to
-    /// say what another reader would read otherwise.
     fn time(&self, name: &str) -> Result<Option<u64>, Refusal> {
-        /// The end of the year 9999: what is later is no time but a mistake.
-        const LATEST: u64 = 253_402_300_799;
         let Some(value) = self.0.get(name) else { return Ok(None) };
-        let seconds = value.as_u64().filter(|seconds| *seconds <= LATEST);
-        seconds.ok_or(Refusal::Time).map(Some)
+        whole_seconds(value).ok_or(Refusal::Time).map(Some)
     }
 
     fn have_lifetime(&self, issuer: &Issuer) -> Result<(), Refusal> {
@@ -242,6 +237,14 @@ impl Claims {
             && self.times()?.issued_at.is_some();
         if is_kept { Ok(()) } else { Err(Refusal::Profile) }
     }
+}
+
+/// A time in seconds since 1970. RFC 7519 allows fractions of a second; nobody's tokens need them,
+/// and floats are a way to say what another reader would read otherwise.
+pub(super) fn whole_seconds(value: &Value) -> Option<u64> {
+    /// The end of the year 9999: what is later is no time but a mistake.
+    const LATEST: u64 = 253_402_300_799;
+    value.as_u64().filter(|seconds| *seconds <= LATEST)
 }
 
 /// An array's index as a pointer writes it (RFC 6901, section 4): no sign, no leading zero.

@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::ProofFault;
 use super::key::ProofKey;
+use crate::identity::claims::whole_seconds;
 use crate::identity::jws::Jws;
 use crate::strict_json;
 
@@ -14,8 +15,6 @@ use crate::strict_json;
 const LONGEST: usize = 8 << 10;
 /// The longest `jti`, in bytes.
 const LONGEST_IDENTIFIER: usize = 256;
-/// The end of the year 9999: what is later is no time but a mistake.
-const LATEST: u64 = 253_402_300_799;
 
 /// A proof that was read, and of which nothing is proved.
 pub(super) struct UnverifiedProof<'a> {
@@ -96,11 +95,7 @@ impl ProofClaims {
                 .filter(|identifier| (1..=LONGEST_IDENTIFIER).contains(&identifier.len()))
                 .ok_or(ProofFault::Identifier)?,
             nonce: text("nonce"),
-            issued_at: claims
-                .get("iat")
-                .and_then(Value::as_u64)
-                .filter(|seconds| *seconds <= LATEST)
-                .ok_or(ProofFault::IssueTime)?,
+            issued_at: claims.get("iat").and_then(whole_seconds).ok_or(ProofFault::IssueTime)?,
         })
     }
 }
