@@ -139,6 +139,20 @@ fn issued(claims: &Value) -> u64 {
 }
 
 #[test]
+fn an_app_is_revoked_by_either_of_its_names() {
+    let world = world_with(NOBODY);
+    let mut claims = world.provider.claims("app", &["campaign-supervisor"]);
+    claims["azp"] = json!("partner");
+    let token = world.mint(&claims);
+    remember(&world, &token);
+    for name in ["app", "partner"] {
+        let entry = list(&json!([{"client_id": name}]));
+        soon(&world, &token, 401, name, || write(&world, &entry));
+        soon(&world, &token, 200, name, || write(&world, NOBODY));
+    }
+}
+
+#[test]
 fn an_entry_is_about_no_other_token() {
     let world = world_with(NOBODY);
     let marked = world.supervisor();

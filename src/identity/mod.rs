@@ -314,7 +314,8 @@ impl Identity {
                 verified.times().issued_at,
             )
         };
-        if !verified.client_ids().into_iter().any(is_revoked) {
+        let other = verified.other_client_id();
+        if !is_revoked(verified.client_id()) && !other.is_some_and(|name| is_revoked(Some(name))) {
             return Ok(());
         }
         let is_known = revocations.state().in_force.is_some();

@@ -77,9 +77,9 @@ impl Verified {
         self.key.as_ref()
     }
 
-    /// Every name of the app that asks: providers write `client_id`, `azp`, or both.
-    pub(super) fn client_ids(&self) -> [Option<&str>; 2] {
-        [self.claims.text("client_id"), self.claims.text("azp")]
+    /// The app's other name: providers write `client_id`, `azp`, or both.
+    pub(super) fn other_client_id(&self) -> Option<&str> {
+        self.claims.text("azp").filter(|name| self.client_id() != Some(name))
     }
 
     pub(super) fn times(&self) -> Times {
