@@ -5,6 +5,7 @@
 //! `check` and `serve` come through the same [`load`], so that they refuse the same faults in the
 //! same words.
 
+pub mod credential;
 mod document;
 mod fault;
 mod introspection;
@@ -15,6 +16,7 @@ mod revocation;
 mod section;
 mod sections;
 mod sender;
+mod upstream;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -25,9 +27,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::uri::{Authority, Scheme};
-use rustls::RootCertStore;
-
+pub use self::credential::Credential;
 pub use self::document::VARIABLE_PREFIX;
 pub use self::fault::{Fault, Faults, Place};
 pub use self::introspection::Introspection;
@@ -36,7 +36,9 @@ pub use self::issuers::{Freshness, Issuer, KeySource, Keys, Proof, TokenType, Tr
 pub use self::origin::Origin;
 pub use self::revocation::Revocation;
 pub use self::sender::Dpop;
-use crate::credential::Source;
+pub use self::upstream::{
+    Breaker, Ejection, Identity as ClientIdentity, Probe, Retry, Target, Tls, Upstream,
+};
 use crate::policy::Roles;
 
 /// Everything that the gateway is told.
@@ -86,43 +88,6 @@ pub struct TokenCache {
     pub size: u64,
     /// The longest time; nothing is remembered where it is zero.
     pub max_age: Duration,
-}
-
-/// The CMS.
-#[derive(Debug, Clone)]
-pub struct Upstream {
-    /// `http` or `https`.
-    pub scheme: Scheme,
-    /// Host and port.
-    pub authority: Authority,
-    /// Whom to trust for it; the system's roots without.
-    pub ca: Option<Arc<RootCertStore>>,
-    /// For a TCP connection and its TLS handshake together.
-    pub connect_timeout: Duration,
-    /// From the request to the last byte of its answer.
-    pub response_timeout: Duration,
-    /// When to stop asking a CMS that fails.
-    pub breaker: Breaker,
-}
-
-/// When the circuit breaker opens and for how long.
-#[derive(Debug, Clone, Copy)]
-pub struct Breaker {
-    /// How many exchanges within ten seconds must have failed.
-    pub failures: u32,
-    /// And which share of all exchanges within them, in percent.
-    pub share: u32,
-    /// How long it stays open before one exchange is let through to try.
-    pub open: Duration,
-}
-
-/// The CMS's user name and password.
-#[derive(Debug, Clone)]
-pub struct Credential {
-    /// Where they are kept.
-    pub source: Source,
-    /// How often the source is read anew.
-    pub refresh: Duration,
 }
 
 /// The audit trail.

@@ -12,15 +12,15 @@ use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 
+use super::credential::credential;
 use super::issuers::issuers;
 use super::revocation::revocation;
 use super::section::{Located, Section};
+use super::upstream::upstream;
 use super::{
-    Audit, Breaker, Config, Credential, Drain, Durability, Limits, Policy, Rate, Retention,
-    TokenCache, Upstream, listen,
+    Audit, Config, Drain, Durability, Limits, Policy, Rate, Retention, TokenCache, listen,
 };
 use crate::audit::note::Signer;
-use crate::credential::Source;
 use crate::operation;
 use crate::policy::{Campaigns, Permission, Role, Roles};
 
@@ -199,68 +199,6 @@ fn token_cache(mut section: Section) -> TokenCache {
         size: section.size("size", 16 << 20, 64 << 10..=16 << 30),
         max_age: section.duration("max_age", 300 * SECOND, Duration::ZERO..=24 * HOUR),
     }
-}
-
-fn upstream(mut section: Section) -> Option<Upstream> {
-    let url = section.parsed::<Uri>("url", "a URL, as \"https://cms.example.com:8443\"");
-    let url = section.require("url", url, "\"https://cms.example.com:8443\"");
-    let allow_plaintext = section.boolean("allow_plaintext", false);
-    let ca = trusted(&mut section);
-    let connect_timeout =
-        section.duration("connect_timeout", 2 * SECOND, 10 * MILLISECOND..=60 * SECOND);
-    let response_timeout =
-        section.duration("response_timeout", 10 * SECOND, 10 * MILLISECOND..=600 * SECOND);
-    let breaker = breaker(section.section("breaker"));
-    let url = url?;
-    if url.value.path_and_query().is_some_and(|path| path.as_str() != "/") {
-        section.fault_of(&url, "names a path; write scheme, host and port alone");
-    }
-    let (scheme, authority) = base(&section, &url, allow_plaintext)?;
-    Some(Upstream { scheme, authority, ca: ca?, connect_timeout, response_timeout, breaker })
-}
-
-fn breaker(mut section: Section) -> Breaker {
-    Breaker {
-        failures: section.integer("failures", 20, 1..=1_000_000),
-        share: section.integer("share", 50, 1..=100),
-        open: section.duration("open", 5 * SECOND, 10 * MILLISECOND..=HOUR),
-    }
-}
-
-fn credential(mut section: Section, environment: &BTreeMap<String, String>) -> Option<Credential> {
-    let source = section.choice("source", &[("file", true), ("env", false)]);
-    let source = section.require("source", source, "\"file\"");
-    let refresh = section.duration("refresh", 30 * SECOND, 10 * MILLISECOND..=24 * HOUR);
-    let examples = match source {
-        Some(false) => ["\"CMS_USERNAME\"", "\"CMS_PASSWORD\""],
-        _ => ["\"/run/secrets/cms/username\"", "\"/run/secrets/cms/password\""],
-    };
-    let parts = ["username", "password"].iter().zip(examples);
-    let mut parts = parts.map(|(key, example)| {
-        let path = if source == Some(false) {
-            section.text(key).map(|text| Located {
-                value: PathBuf::from(text.value),
-                place: text.place,
-                key: text.key,
-            })
-        } else {
-            section.path(key)
-        };
-        section.require(key, path, example)
-    });
-    let (username, password) = (parts.next().flatten(), parts.next().flatten());
-    let (is_file, username, password) = (source?, username?, password?);
-    let source = if is_file {
-        Source::File { username: username.value.clone(), password: password.value.clone() }
-    } else {
-        let variable = |part: &Located<PathBuf>| part.value.to_string_lossy().into_owned();
-        Source::Env { username: variable(&username), password: variable(&password) }
-    };
-    for fault in source.faults(environment) {
-        let part = if fault.is_password { &password } else { &username };
-        section.fault_of(part, fault.message);
-    }
-    Some(Credential { source, refresh })
 }
 
 fn audit(mut section: Section) -> Option<Audit> {

@@ -5,7 +5,9 @@
 //! marked as refused and stays unused until the source has another one, but for one try after a
 //! pause that grows from one second to sixty.
 
-mod source;
+mod env;
+mod file;
+pub(crate) mod source;
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,7 +21,7 @@ use http::HeaderValue;
 use http::header::InvalidHeaderValue;
 use zeroize::Zeroizing;
 
-pub use self::source::{Source, SourceFault};
+pub use self::source::{Pending, Secret, Source, SourceError};
 use crate::audit::{Event, Events};
 use crate::random;
 use crate::telemetry::Metrics;
@@ -39,11 +41,12 @@ pub struct Credential {
 }
 
 impl Credential {
-    fn new(username: &str, password: &str, source: &'static str, version: Option<String>) -> Self {
-        let pair = Zeroizing::new(format!("{username}:{password}"));
+    fn new(secret: &Secret, source: &'static str) -> Self {
+        let Secret { username, password, version } = secret;
+        let pair = Zeroizing::new(format!("{}:{}", **username, **password));
         let encoded = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
         let authorization = Zeroizing::new(format!("Basic {}", *encoded).into_bytes());
-        Self { authorization: Bytes::from_owner(authorization), source, version }
+        Self { authorization: Bytes::from_owner(authorization), source, version: version.clone() }
     }
 
     /// The header's value, marked as sensitive.
@@ -98,7 +101,7 @@ pub enum CredentialError {
 /// The current credential.
 #[derive(Debug)]
 pub struct Credentials {
-    source: Source,
+    source: Arc<dyn Source>,
     refresh: Duration,
     current: ArcSwapOption<Credential>,
     last_read: Mutex<Option<Instant>>,
@@ -128,7 +131,7 @@ impl Credentials {
         metrics: Arc<Metrics>,
     ) -> Self {
         Self {
-            source: settings.source.clone(),
+            source: Arc::clone(&settings.source),
             refresh: settings.refresh,
             current: ArcSwapOption::empty(),
             last_read: Mutex::default(),
@@ -221,17 +224,14 @@ impl Credentials {
     }
 
     async fn read(&self) {
-        let source = self.source.clone();
-        let read = tokio::task::spawn_blocking(move || source.read()).await;
-        let read = read.map_err(|error| error.to_string());
-        match read.and_then(|read| read.map_err(|fault| fault.to_string())) {
-            Ok(credential) => {
+        match self.source.fetch().await {
+            Ok(secret) => {
                 self.metrics.credential_refresh.with_label_values(&["success"]).inc();
-                self.replace(credential);
+                self.replace(Credential::new(&secret, self.source.name()));
             }
             Err(error) => {
                 self.metrics.credential_refresh.with_label_values(&["failure"]).inc();
-                tracing::warn!(error, "the credential can't be read");
+                tracing::warn!(%error, "the credential can't be read");
             }
         }
     }

@@ -5,6 +5,7 @@
 //! the answer, status and JSON body are taken and nothing else.
 
 mod breaker;
+pub(crate) mod tls;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -96,9 +97,9 @@ impl Upstream {
     ///
     /// When the roots of trust can't be read.
     pub fn new(settings: &config::Upstream, metrics: Arc<Metrics>) -> Result<Self, ClientError> {
-        let roots = settings.ca.clone();
+        let target = settings.targets.first();
         Ok(Self {
-            client: Client::new(Some(&settings.scheme), roots, settings.connect_timeout)?,
+            client: Client::new(target.map(|it| &it.scheme), None, settings.connect_timeout)?,
             settings: settings.clone(),
             breaker: Breaker::new(settings.breaker),
             metrics,
@@ -148,11 +149,11 @@ impl Upstream {
         context: &Context,
     ) -> Result<Request<Full<Bytes>>, http::Error> {
         let operation = change.operation();
-        let uri = Uri::builder()
-            .scheme(self.settings.scheme.clone())
-            .authority(self.settings.authority.clone())
-            .path_and_query(operation.path)
-            .build()?;
+        let mut uri = Uri::builder().path_and_query(operation.path);
+        if let Some(target) = self.settings.targets.first() {
+            uri = uri.scheme(target.scheme.clone()).authority(target.authority.clone());
+        }
+        let uri = uri.build()?;
         let json = HeaderValue::from_static("application/json");
         let mut request = Request::builder()
             .method(operation.method.clone())
