@@ -22,7 +22,7 @@ const EVERY: Duration = Duration::from_millis(250);
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How old a change must be before another one can't bear the same time: file systems count it in
 /// ticks of a clock, network ones in seconds.
-const TICK: Duration = Duration::from_secs(2);
+pub(crate) const TICK: Duration = Duration::from_secs(2);
 
 /// A file and what was last seen of it.
 #[derive(Debug)]
@@ -163,7 +163,7 @@ impl Memory {
 /// Which file it is, how long, and when it was last changed. Anyone can set the time of
 /// modification, but the time of the change itself nobody.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
+pub(crate) struct Stamp {
     device: u64,
     inode: u64,
     size: u64,
@@ -172,7 +172,7 @@ struct Stamp {
 }
 
 impl Stamp {
-    fn of(metadata: &Metadata) -> Self {
+    pub(crate) fn of(metadata: &Metadata) -> Self {
         Self {
             device: metadata.dev(),
             inode: metadata.ino(),
@@ -183,7 +183,7 @@ impl Stamp {
     }
 
     /// A clock that was set back makes this look anew each time, which is slow and right.
-    fn is_older_than(self, age: Duration) -> bool {
+    pub(crate) fn is_older_than(self, age: Duration) -> bool {
         let (seconds, nanoseconds) = self.changed;
         let changed = Duration::from_secs(seconds.unsigned_abs())
             + Duration::from_nanos(nanoseconds.unsigned_abs());
