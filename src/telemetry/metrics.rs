@@ -32,6 +32,8 @@ pub struct Metrics {
     pub audit_stdout_lost: IntCounter,
     pub audit_free: IntGauge,
     pub circuit_open: IntGauge,
+    pub upstream_connections: IntGauge,
+    pub upstream_tls_load: IntCounterVec,
     pub in_flight: IntGauge,
     pub connections: IntGauge,
     pub token_refusals: IntCounterVec,
@@ -155,6 +157,15 @@ impl Metrics {
                 "Room on the file system that the audit trail is on.",
             )?,
             circuit_open: gauge("circuit_open", "1 while the CMS is not asked.")?,
+            upstream_connections: gauge(
+                "upstream_connections",
+                "Connections that are open to the CMS, idle ones included.",
+            )?,
+            upstream_tls_load: counters(
+                "upstream_tls_load_total",
+                "Readings of the CMS's CA and the gateway's certificate and key, by result.",
+                &["result"],
+            )?,
             in_flight: gauge("in_flight", "Requests that are worked on.")?,
             connections: gauge("connections", "Connections that are open to the API.")?,
             token_refusals: counters(
