@@ -4,7 +4,13 @@
 //! change: the operation's own method and path, canonical JSON, and an allow-list of headers. Of
 //! the answer, status and JSON body are taken and nothing else.
 
+mod addresses;
 mod breaker;
+mod connect;
+mod exchange;
+mod pool;
+mod server;
+mod stream;
 pub(crate) mod tls;
 
 use std::sync::Arc;

@@ -1,0 +1,166 @@
+//! The addresses of a host's name, looked up again and again.
+//!
+//! A lookup goes through the system's resolver, which can't be told to stop: there is one thread
+//! for it and never more, and who waits for it does so within a time. The last good addresses serve
+//! for as long as the name can't be looked up.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use tokio::sync::{Mutex, MutexGuard, Notify};
+use tokio::task::JoinHandle;
+use tokio::time::timeout_at;
+
+use super::connect::ConnectError;
+use crate::random;
+
+/// The most addresses that are kept of one name.
+const MOST: usize = 64;
+/// How long a lookup in the background may take before it counts as failed.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// The least time between two lookups, whoever asks for one.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// What is known of a host's addresses.
+pub(super) struct Addresses {
+    host: Arc<str>,
+    port: u16,
+    /// How old they may be; nothing where the host is an address itself.
+    refresh: Option<Duration>,
+    kept: ArcSwapOption<Vec<SocketAddr>>,
+    lookup: Mutex<Lookup>,
+    /// How many lookups have ended.
+    ended: AtomicU64,
+    /// Somebody found none of the addresses to serve.
+    doubt: Notify,
+}
+
+#[derive(Default)]
+struct Lookup {
+    /// Not given up when nobody waits for it, so that no second one begins.
+    under_way: Option<JoinHandle<io::Result<Vec<SocketAddr>>>>,
+    /// Why the last one failed.
+    failure: Option<String>,
+}
+
+impl Addresses {
+    /// Of this host, which may be an address, in brackets if it is one of IPv6.
+    pub(super) fn new(host: &str, port: u16, refresh: Duration) -> Self {
+        let host = host.trim_start_matches('[').trim_end_matches(']');
+        let literal = host.parse::<IpAddr>().ok();
+        let kept = literal.map(|address| Arc::new(vec![SocketAddr::new(address, port)]));
+        Self {
+            host: host.into(),
+            port,
+            refresh: literal.is_none().then_some(refresh),
+            kept: ArcSwapOption::new(kept),
+            lookup: Mutex::default(),
+            ended: AtomicU64::new(0),
+            doubt: Notify::new(),
+        }
+    }
+
+    /// The addresses; looked up by who is the first to need them, for all who wait.
+    pub(super) async fn known(&self, by: Instant) -> Result<Arc<Vec<SocketAddr>>, ConnectError> {
+        if let Some(kept) = self.kept.load_full() {
+            return Ok(kept);
+        }
+        let ended = self.ended.load(Ordering::Acquire);
+        let lookup = timeout_at(by.into(), self.lookup.lock()).await;
+        let mut lookup = lookup.map_err(|_| self.slow())?;
+        let failed_meanwhile = self.ended.load(Ordering::Acquire) != ended;
+        if self.kept.load().is_none() && !failed_meanwhile {
+            self.look_up(&mut lookup, by).await;
+        }
+        self.kept.load_full().ok_or_else(|| match &lookup.failure {
+            Some(failure) => ConnectError::Lookup(failure.clone()),
+            None => self.slow(),
+        })
+    }
+
+    /// Whether this is an address of the host, by the last good answer.
+    pub(super) fn include(&self, address: IpAddr) -> bool {
+        let kept = self.kept.load();
+        kept.as_ref().is_some_and(|kept| kept.iter().any(|one| one.ip() == address))
+    }
+
+    /// No connection to any of them: they are looked up soon.
+    pub(super) fn doubt(&self) {
+        self.doubt.notify_one();
+    }
+
+    /// Looks them up again and again, for ever.
+    pub(super) async fn refresh(&self) {
+        let Some(refresh) = self.refresh else { return std::future::pending().await };
+        loop {
+            {
+                let mut lookup = self.lookup.lock().await;
+                self.look_up(&mut lookup, Instant::now() + PATIENCE).await;
+            }
+            let pause = random::jittered(refresh);
+            tokio::time::sleep(pause.min(PAUSE)).await;
+            tokio::select! {
+                () = tokio::time::sleep(pause.saturating_sub(PAUSE)) => {}
+                () = self.doubt.notified() => {}
+            }
+        }
+    }
+
+    async fn look_up(&self, lookup: &mut MutexGuard<'_, Lookup>, by: Instant) {
+        let under_way = lookup.under_way.get_or_insert_with(|| {
+            let (host, port) = (Arc::clone(&self.host), self.port);
+            tokio::task::spawn_blocking(move || {
+                let found = (&*host, port).to_socket_addrs()?;
+                Ok(found.take(MOST).collect())
+            })
+        });
+        let found = match timeout_at(by.into(), under_way).await {
+            Err(_) => return self.fail(lookup, self.slow().to_string()),
+            Ok(Ok(found)) => found,
+            Ok(Err(error)) => Err(io::Error::other(error)),
+        };
+        lookup.under_way = None;
+        match found {
+            Ok(found) if found.is_empty() => {
+                self.fail(lookup, format!("{} has no address", self.host));
+            }
+            Ok(found) => {
+                if lookup.failure.take().is_some() {
+                    tracing::info!(host = %self.host, "the CMS's name can be looked up again");
+                }
+                self.keep(found);
+            }
+            Err(error) => self.fail(lookup, format!("{}: {error}", self.host)),
+        }
+        self.ended.fetch_add(1, Ordering::Release);
+    }
+
+    fn fail(&self, lookup: &mut Lookup, why: String) {
+        if lookup.failure.is_none() {
+            let serve = if self.kept.load().is_some() { "; its last addresses serve" } else { "" };
+            tracing::warn!(host = %self.host, why, "the CMS's name can't be looked up{serve}");
+        }
+        lookup.failure = Some(why);
+    }
+
+    fn keep(&self, found: Vec<SocketAddr>) {
+        let before = self.kept.swap(Some(Arc::new(found.clone())));
+        // A name server gives its addresses in another order each time.
+        let set = |addresses: &[SocketAddr]| {
+            let mut addresses = addresses.to_vec();
+            addresses.sort_unstable();
+            addresses
+        };
+        if before.is_some_and(|before| set(&before) != set(&found)) {
+            tracing::info!(host = %self.host, addresses = ?found, "the CMS has other addresses");
+        }
+    }
+
+    fn slow(&self) -> ConnectError {
+        ConnectError::Lookup(format!("{}: no answer in time", self.host))
+    }
+}
