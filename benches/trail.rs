@@ -152,6 +152,8 @@ async fn work(audit: Option<Arc<Audit>>, principal: Principal, start: Instant) -
             code: None,
             attempts: 1,
             duration_us: 500,
+            tries: &[],
+            answer: None,
             credential: None,
         };
         audit.outcome(recorded, outcome).await;

@@ -9,8 +9,7 @@
 //! authenticate  once more, since a body may take its time         401 503
 //! authorize     principal + change -> Permitted                   403
 //! record        the intent, durable -> Recorded                   503
-//! credential    the CMS's user and password                       502 503
-//! forward       a request built afresh for the CMS                502 503 504
+//! forward       a request built afresh, with the CMS's credential 502 503 504
 //! record        the outcome
 //! answer        the CMS's answer, translated
 //! ```
@@ -34,16 +33,16 @@ use hyper::body::{Body, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::rates::Rates;
-use crate::audit::{Audit, Outcome, Receipt, Recorded};
+use crate::audit::{Audit, Event, Outcome, Receipt};
 use crate::config::{Config, Limits};
 use crate::context::{Context, Peer};
-use crate::credential::{Credential, Credentials};
+use crate::credential::Credentials;
 use crate::identity::{Call, Identity, Principal, Unauthenticated, Verified};
 use crate::operation::{self, Change, Operation};
 use crate::policy::{Permitted, Roles};
 use crate::reply::{self, Code, Problem};
 use crate::telemetry::Metrics;
-use crate::upstream::{Answer, Exchange, Failure, Upstream};
+use crate::upstream::{Answer, Failure, Upstream};
 
 /// All that a request needs on its way.
 #[derive(Debug)]
@@ -53,7 +52,7 @@ pub struct Gateway {
     pub(crate) audit: Arc<Audit>,
     pub(crate) metrics: Arc<Metrics>,
     roles: Roles,
-    upstream: Upstream,
+    pub(crate) upstream: Arc<Upstream>,
     limits: Limits,
     rates: Option<Rates>,
     /// How many refusals of one holder are news.
@@ -85,7 +84,7 @@ impl Gateway {
         config: &Config,
         identity: Arc<Identity>,
         credentials: Arc<Credentials>,
-        upstream: Upstream,
+        upstream: Arc<Upstream>,
         audit: Arc<Audit>,
         metrics: Arc<Metrics>,
     ) -> Self {
@@ -169,6 +168,7 @@ impl Gateway {
 
     fn admit(&self) -> Result<Slot, Problem> {
         let permit = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| {
+            self.metrics.shed.with_label_values(&["in_flight"]).inc();
             Problem::new(Code::Overloaded, "too many requests are in flight; try again")
         })?;
         Ok(Slot::new(permit, &self.metrics))
@@ -259,52 +259,37 @@ impl Gateway {
     ) -> Result<(Result<Answer, Problem>, Receipt), Problem> {
         let recorded = self.audit.intent(&context, permitted).await?;
         let started = Instant::now();
-        let sent = self.send(&context, &recorded).await;
-        let code = match &sent.result {
+        let sent = self.upstream.forward(&recorded, &self.credentials, &context).await;
+        let result = self.judge(&context, sent.result);
+        let code = match &result {
             Ok(answer) => answer.code.as_deref(),
             Err(problem) => Some(problem.code.as_str()),
         };
         let outcome = Outcome {
-            status: sent.status,
+            status: sent.status.map(|status| status.as_u16()),
             code,
             attempts: sent.attempts,
             duration_us: u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            tries: &sent.tries,
+            answer: sent.words.as_deref(),
             credential: sent.credential.as_deref(),
         };
         let receipt = self.audit.outcome(recorded, outcome).await;
-        Ok((sent.result, receipt))
+        Ok((result, receipt))
     }
 
-    /// Sends the change with the current credential, and once more if the CMS refuses that one
-    /// and the source has another.
-    async fn send(&self, context: &Context, recorded: &Recorded) -> Sent {
-        let mut credential = match self.credentials.lend() {
-            Ok(credential) => credential,
-            Err(error) => {
-                let result = Err(Problem::from(&error));
-                return Sent { result, status: None, attempts: 0, credential: None };
+    /// What the caller is told of the CMS's answer. One that contradicts the change is an alarm.
+    fn judge(&self, context: &Context, result: Result<Answer, Failure>) -> Result<Answer, Problem> {
+        let request_id = context.request_id;
+        result.map_err(|failure| {
+            tracing::warn!(%request_id, %failure, "upstream");
+            if let Failure::Contradicting(what) = &failure {
+                self.metrics.upstream_contradictions.inc();
+                let alarm = Event::new("answer_contradicts").request(request_id).detail(what);
+                self.audit.events().record(alarm);
             }
-        };
-        let mut exchange = self.upstream.forward(recorded, &credential, context).await;
-        let mut attempts = exchange.attempts();
-        if exchange.result == Err(Failure::Unauthorized)
-            && let Some(another) = self.credentials.refuse(&credential).await
-        {
-            credential = another;
-            exchange = self.upstream.forward(recorded, &credential, context).await;
-            attempts += exchange.attempts();
-            if exchange.result == Err(Failure::Unauthorized) {
-                self.credentials.refuse(&credential).await;
-            }
-        }
-        let Exchange { status, result } = exchange;
-        match &result {
-            Ok(_) => self.credentials.accept(&credential),
-            Err(failure) => tracing::warn!(request_id = %context.request_id, %failure, "upstream"),
-        }
-        let status = status.map(|status| status.as_u16());
-        let result = result.map_err(|failure| Problem::from(&failure));
-        Sent { result, status, attempts, credential: Some(credential) }
+            Problem::from(&failure)
+        })
     }
 
     /// Waits until nothing is in flight any more.
@@ -333,14 +318,6 @@ impl Default for Seen {
         let (operation, decision) = ("none", "none");
         Self { operation, decision, receipt: None, nonce: None, body_is_read: false }
     }
-}
-
-/// What became of a recorded change.
-struct Sent {
-    result: Result<Answer, Problem>,
-    status: Option<u16>,
-    attempts: u32,
-    credential: Option<Arc<Credential>>,
 }
 
 /// A place among the requests in flight.

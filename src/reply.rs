@@ -400,13 +400,18 @@ impl From<&audit::Unavailable> for Problem {
 impl From<&CredentialError> for Problem {
     fn from(error: &CredentialError) -> Self {
         match error {
-            CredentialError::Unavailable => Self::new(
+            CredentialError::Unavailable | CredentialError::Stale => Self::new(
                 Code::CredentialUnavailable,
                 "the gateway's credential for the CMS can't be had; nothing was sent",
             ),
             CredentialError::Refused { .. } => Self::new(
                 Code::CredentialRefused,
                 "the CMS refuses the gateway's credential; yours is not at fault",
+            ),
+            CredentialError::OnTrial => Self::new(
+                Code::UpstreamTooSlow,
+                "the CMS has not answered the one change that tries the gateway's credential; \
+                 nothing of yours was sent",
             ),
         }
     }
@@ -420,6 +425,7 @@ impl From<&upstream::Failure> for Problem {
                 Code::CredentialRefused,
                 "the CMS refuses the gateway's credential; yours is not at fault",
             ),
+            Failure::Credential(error) => error.into(),
             Failure::Unreachable(_) => {
                 Self::new(Code::UpstreamUnreachable, "the CMS can't be reached; nothing was sent")
             }
@@ -433,9 +439,23 @@ impl From<&upstream::Failure> for Problem {
                 "the CMS's answer can't be understood; the change may have been made, and it is \
                  safe to send it again",
             ),
+            Failure::Contradicting(_) => Self::new(
+                Code::UpstreamUnintelligible,
+                "the CMS's answer is to another lead or campaign; find out what it did before you \
+                 send the change again",
+            ),
+            Failure::Busy { status, retry_after } => Self::new(
+                Code::CircuitOpen,
+                format!("the CMS answered {status}; it is safe to send the change again, later"),
+            )
+            .retry_after(*retry_after),
             Failure::CircuitOpen { retry_after } => {
                 Self::new(Code::CircuitOpen, failure.to_string()).retry_after(*retry_after)
             }
+            Failure::Shed => Self::new(
+                Code::Overloaded,
+                "too many changes wait for the CMS; nothing was sent; try again",
+            ),
         }
     }
 }

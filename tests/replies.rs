@@ -282,7 +282,7 @@ fn answers_that_are_not_http_are_unintelligible() {
         format!("HTTP/1.1 200 OK\r\n{json}content-length: {}\r\n\r\n{SAMPLE_ANSWER}", good + 1),
         format!("HTTP/1.1 200 OK\r\n{json}transfer-encoding: chunked\r\n\r\nxyz\r\n"),
         format!("HTTP/1.1 302 Found\r\n{json}location: /\r\ncontent-length: 0\r\n\r\n"),
-        format!("HTTP/1.1 429 Many\r\n{json}content-length: 2\r\n\r\n{{}}"),
+        format!("HTTP/1.1 418 Teapot\r\n{json}content-length: 2\r\n\r\n{{}}"),
     ] {
         let cms = RawCms::start(answer.clone().into_bytes());
         let world = World::with_cms(cms.address);

@@ -79,6 +79,18 @@ pub struct Upstream {
     pub code: Option<String>,
     pub attempts: Option<u32>,
     pub duration_us: Option<u64>,
+    pub tries: Option<Vec<Try>>,
+    pub answer: Option<String>,
+}
+
+/// One try to send it.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[expect(missing_docs, reason = "README.md says what each field is")]
+pub struct Try {
+    pub server: String,
+    pub status: Option<u16>,
+    pub error: Option<String>,
+    pub duration_us: u64,
 }
 
 /// With which credential.

@@ -22,8 +22,8 @@
 //! nor does this, which would send what was permitted and is on no record:
 //!
 //! ```compile_fail
-//! # use cms_gateway::{context::Context, credential::Credential, policy::Permitted, upstream::Upstream};
-//! async fn forward(cms: &Upstream, permitted: Permitted, with: &Credential, context: &Context) {
+//! # use cms_gateway::{context::Context, credential::Credentials, policy::Permitted, upstream::Upstream};
+//! async fn forward(cms: &Upstream, permitted: Permitted, with: &Credentials, context: &Context) {
 //!     let _ = cms.forward(&permitted, with, context).await;
 //! }
 //! ```
@@ -31,8 +31,8 @@
 //! while this does:
 //!
 //! ```
-//! # use cms_gateway::{audit::Recorded, context::Context, credential::Credential, upstream::Upstream};
-//! async fn forward(cms: &Upstream, recorded: Recorded, with: &Credential, context: &Context) {
+//! # use cms_gateway::{audit::Recorded, context::Context, credential::Credentials, upstream::Upstream};
+//! async fn forward(cms: &Upstream, recorded: Recorded, with: &Credentials, context: &Context) {
 //!     let _ = cms.forward(&recorded, with, context).await;
 //! }
 //! ```

@@ -11,6 +11,7 @@ use crate::credential::Credential;
 use crate::identity::Verified;
 use crate::operation::{Facts, Operation, UserId};
 use crate::policy::Grant;
+use crate::upstream::Try;
 
 /// What a record tells of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +132,8 @@ struct Upstream<'a> {
     code: Option<&'a str>,
     attempts: Option<u32>,
     duration_us: Option<u64>,
+    tries: Option<&'a [Try]>,
+    answer: Option<&'a str>,
 }
 
 #[derive(Debug, Default, PartialEq, Eq, Serialize)]
@@ -150,6 +153,10 @@ pub struct Outcome<'a> {
     pub attempts: u32,
     /// How long that took.
     pub duration_us: u64,
+    /// Each try to send it.
+    pub tries: &'a [Try],
+    /// What the CMS said that could not be relayed, cut short.
+    pub answer: Option<&'a str>,
     /// With which credential, if one was to be had.
     pub credential: Option<&'a Credential>,
 }
@@ -251,6 +258,8 @@ impl Draft {
             code: outcome.code,
             attempts: Some(outcome.attempts),
             duration_us: Some(outcome.duration_us),
+            tries: Some(outcome.tries),
+            answer: outcome.answer,
         };
         let credential = outcome.credential.map(CredentialUsed::of).unwrap_or_default();
         end(&mut line, &End { upstream, credential, ..End::of_gateway(gateway) });

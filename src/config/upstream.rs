@@ -26,7 +26,7 @@ pub struct Upstream {
     pub response_timeout: Duration,
     /// How old the addresses of a host's name may be.
     pub dns_refresh: Duration,
-    /// How many changes each of its servers is sent at the same time.
+    /// How many changes are sent at the same time.
     pub concurrency: usize,
     /// How long a change may wait for a place among those.
     pub queue_timeout: Duration,
@@ -111,10 +111,16 @@ pub struct Retry {
     pub budget: u32,
 }
 
+/// The most base URLs.
+const MOST: usize = 64;
+
 pub(super) fn upstream(mut section: Section) -> Option<Upstream> {
     let example = "\"https://cms.example.com:8443\"";
     let urls = section.texts_or_text("url");
     section.require("url", urls.first(), example);
+    if urls.len() > MOST {
+        section.fault("url", format_args!("names more than {MOST} URLs"));
+    }
     let allow_plaintext = section.boolean("allow_plaintext", false);
     let targets = urls.iter().map(|url| target(&section, url, allow_plaintext));
     let targets: Vec<Option<Target>> = targets.collect();

@@ -1,52 +1,64 @@
 //! The CMS's user name and password: held, kept fresh, and not used again once refused.
 //!
-//! The CMS locks an account after a few wrong passwords. So when it answers 401, the source is
-//! read once for all who wait; only another credential is tried, once. Else the credential is
-//! marked as refused and stays unused until the source has another one, but for one try after a
-//! pause that grows from one second to sixty.
+//! The CMS locks an account after a few wrong passwords, so nobody guesses:
+//!
+//! - What the CMS has not accepted a moment ago is tried by one request, and the others wait for
+//!   its verdict (see [`standing`]).
+//! - When it answers 401, the source is asked once for all who wait; only another credential is
+//!   tried, once. Else the credential is marked as refused and stays unused until the source has
+//!   another one, but for one try after a pause that grows from one second to sixty.
+//! - With an overlap, the credential before serves meanwhile.
 
 mod env;
 mod file;
 pub(crate) mod source;
+mod standing;
 
 use std::fmt;
+use std::ops::Deref;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwapOption;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::HeaderValue;
 use http::header::InvalidHeaderValue;
+use memchr::memmem;
+use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 pub use self::source::{Pending, Secret, Source, SourceError};
+use self::standing::{Role, Standing, Turn};
 use crate::audit::{Event, Events};
+use crate::config;
 use crate::random;
 use crate::telemetry::Metrics;
 
-/// The pause after which a refused credential is tried for the first time.
+/// The pause after the first failure of a source; doubled with each one, up to `refresh`.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
-/// The longest pause between two such tries.
-const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// The shortest pause between two readings, however often a source says that it has changed.
+const BREATH: Duration = Duration::from_millis(50);
+/// The shortest password that is looked for in the CMS's words; a shorter one would be found in all.
+const TELLING: usize = 8;
 
 /// A user name and password, as the `Authorization` header that they make (RFC 7617).
 ///
 /// Its memory is zeroed when the last copy is dropped, and it can't be printed.
 pub struct Credential {
     authorization: Bytes,
+    password: Zeroizing<String>,
     source: &'static str,
     version: Option<String>,
 }
 
 impl Credential {
-    fn new(secret: &Secret, source: &'static str) -> Self {
+    fn new(secret: Secret, source: &'static str) -> Self {
         let Secret { username, password, version } = secret;
-        let pair = Zeroizing::new(format!("{}:{}", **username, **password));
+        let pair = Zeroizing::new(format!("{}:{}", *username, *password));
         let encoded = Zeroizing::new(STANDARD.encode(pair.as_bytes()));
         let authorization = Zeroizing::new(format!("Basic {}", *encoded).into_bytes());
-        Self { authorization: Bytes::from_owner(authorization), source, version: version.clone() }
+        Self { authorization: Bytes::from_owner(authorization), password, source, version }
     }
 
     /// The header's value, marked as sensitive.
@@ -60,6 +72,14 @@ impl Credential {
         Ok(value)
     }
 
+    /// Whether these words give it away, as those of a CMS that repeats what it was sent.
+    pub(crate) fn is_in(&self, words: &[u8]) -> bool {
+        let encoded = self.authorization.strip_prefix(b"Basic ").unwrap_or_default();
+        let password = self.password.as_bytes();
+        memmem::find(words, encoded).is_some()
+            || password.len() >= TELLING && memmem::find(words, password).is_some()
+    }
+
     /// The kind of source that it came from.
     #[must_use]
     pub fn source(&self) -> &'static str {
@@ -71,11 +91,15 @@ impl Credential {
     pub fn version(&self) -> Option<&str> {
         self.version.as_deref()
     }
+
+    fn is_same_as(&self, other: &Self) -> bool {
+        self.authorization == other.authorization
+    }
 }
 
 impl fmt::Debug for Credential {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { authorization: _, source, version } = self;
+        let Self { authorization: _, password: _, source, version } = self;
         formatter
             .debug_struct("Credential")
             .field("source", source)
@@ -84,18 +108,24 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// Why no credential is given.
+/// Why no credential is lent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum CredentialError {
     /// The source never gave one.
     #[error("the source has given no credential yet")]
     Unavailable,
+    /// The source has not been read for so long that what it gave counts no more.
+    #[error("the source could not be read for longer than max_stale")]
+    Stale,
     /// The CMS has refused it, and it is not yet time to try again.
     #[error("the CMS has refused the credential")]
     Refused {
         /// When it is.
         retry_after: Duration,
     },
+    /// The request that tries it has no answer yet.
+    #[error("the CMS has not said yet whether it takes the credential")]
+    OnTrial,
 }
 
 /// The current credential.
@@ -103,159 +133,314 @@ pub enum CredentialError {
 pub struct Credentials {
     source: Arc<dyn Source>,
     refresh: Duration,
-    current: ArcSwapOption<Credential>,
-    last_read: Mutex<Option<Instant>>,
-    refused: Mutex<Option<Refused>>,
-    /// Held while the source is read.
+    max_stale: Duration,
+    overlap: Duration,
+    state: Mutex<State>,
+    /// Held while the source is asked.
     reading: tokio::sync::Mutex<()>,
+    /// Told when a request that waits may look again.
+    verdicts: Notify,
     events: Events,
     metrics: Arc<Metrics>,
 }
 
+#[derive(Debug, Default)]
+struct State {
+    newest: Option<Held>,
+    /// The one before it, and until when it may be used.
+    previous: Option<(Held, Instant)>,
+    /// When the source was last read well.
+    read: Option<Instant>,
+}
+
 #[derive(Debug)]
-struct Refused {
+struct Held {
     credential: Arc<Credential>,
-    /// When it was used last.
-    since: Instant,
-    pause: Duration,
-    /// When the source was last read because of it.
-    read: Instant,
+    standing: Standing,
+}
+
+/// A credential for one request to the CMS, whose answer is the verdict on it. Dropped without
+/// one, as when no answer came, it leaves the credential as it was.
+#[derive(Debug)]
+#[must_use]
+pub struct Loan<'a> {
+    credential: Arc<Credential>,
+    role: Role,
+    lent: Instant,
+    credentials: &'a Credentials,
 }
 
 impl Credentials {
     /// Knows the source and has read nothing.
     #[must_use]
-    pub fn new(
-        settings: &crate::config::Credential,
-        events: Events,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub fn new(settings: &config::Credential, events: Events, metrics: Arc<Metrics>) -> Self {
+        let config::Credential { source, refresh, max_stale, overlap } = settings;
         Self {
-            source: Arc::clone(&settings.source),
-            refresh: settings.refresh,
-            current: ArcSwapOption::empty(),
-            last_read: Mutex::default(),
-            refused: Mutex::default(),
+            source: Arc::clone(source),
+            refresh: *refresh,
+            max_stale: *max_stale,
+            overlap: *overlap,
+            state: Mutex::default(),
             reading: tokio::sync::Mutex::default(),
+            verdicts: Notify::new(),
             events,
             metrics,
         }
     }
 
-    /// Reads the source at once and then again and again.
+    /// Asks the source at once and then again and again.
     pub async fn refresh_for_ever(&self) {
+        let mut pause = FIRST_PAUSE;
         loop {
-            {
+            let was_read = {
                 let _reading = self.reading.lock().await;
-                self.read().await;
+                self.read().await
+            };
+            let wait = if was_read { self.refresh } else { pause.min(self.refresh) };
+            pause = if was_read { FIRST_PAUSE } else { wait * 2 };
+            tokio::time::sleep(BREATH.min(wait)).await;
+            tokio::select! {
+                () = tokio::time::sleep(random::jittered(wait)) => {}
+                () = self.source.changed() => {}
             }
-            tokio::time::sleep(random::jittered(self.refresh)).await;
         }
     }
 
-    /// The credential for a request.
+    /// Whether a request may be sent at all, before anything is done for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Credentials::lend`], which may still say otherwise.
+    pub fn check(&self) -> Result<(), CredentialError> {
+        self.state().check(self.max_stale)
+    }
+
+    /// The credential for one request, by this time at the latest.
     ///
     /// # Errors
     ///
     /// When there is none, or the CMS has refused it and it is not yet time to try again.
-    pub fn lend(&self) -> Result<Arc<Credential>, CredentialError> {
-        let current = self.current.load_full().ok_or(CredentialError::Unavailable)?;
-        let mut refused = self.refused();
-        let Some(mark) = refused.as_mut() else { return Ok(current) };
-        if let Some(left) = mark.pause.checked_sub(mark.since.elapsed()) {
-            return Err(CredentialError::Refused { retry_after: left });
-        }
-        mark.since = Instant::now();
-        mark.pause = (mark.pause * 2).min(LONGEST_PAUSE);
-        Ok(current)
-    }
-
-    /// The CMS has refused this credential: gives another one, if the source has one by now.
-    pub async fn refuse(&self, credential: &Arc<Credential>) -> Option<Arc<Credential>> {
-        let _reading = self.reading.lock().await;
-        let is_current = |store: &Self| {
-            store.current.load().as_ref().is_some_and(|current| Arc::ptr_eq(current, credential))
-        };
-        let is_known = self.refused().as_ref().is_some_and(|mark| {
-            Arc::ptr_eq(&mark.credential, credential) && mark.read.elapsed() < FIRST_PAUSE
-        });
-        if is_current(self) && !is_known {
-            self.read().await;
-        }
-        if !is_current(self) {
-            return self.current.load_full();
-        }
-        let mut refused = self.refused();
-        if let Some(mark) = refused.as_mut() {
-            mark.read = if is_known { mark.read } else { Instant::now() };
-        } else {
-            *refused = Some(Refused {
-                credential: Arc::clone(credential),
-                since: Instant::now(),
-                pause: FIRST_PAUSE,
-                read: Instant::now(),
-            });
-            self.metrics.credential_refused.set(1);
-            tracing::error!("the CMS refuses the credential, and the source has no other one");
-            self.events.record(Event::new("credential_refused").credential(credential));
-        }
-        None
-    }
-
-    /// The CMS has accepted this credential.
-    pub fn accept(&self, credential: &Arc<Credential>) {
-        let mut refused = self.refused();
-        if refused.as_ref().is_some_and(|mark| Arc::ptr_eq(&mark.credential, credential)) {
-            *refused = None;
-            self.metrics.credential_refused.set(0);
-            self.events.record(Event::new("credential_accepted").credential(credential));
+    pub async fn lend(&self, by: Instant) -> Result<Loan<'_>, CredentialError> {
+        loop {
+            let mut told = std::pin::pin!(self.verdicts.notified());
+            // From here on no verdict is missed.
+            told.as_mut().enable();
+            let (credential, turn) = self.state().choose(self.max_stale)?;
+            let until = match turn {
+                Turn::Take(role) => {
+                    let lent = Instant::now();
+                    return Ok(Loan { credential, role, lent, credentials: self });
+                }
+                Turn::Wait(until) => until.map_or(by, |until| until.min(by)),
+            };
+            let waited = tokio::time::timeout_at(until.into(), told).await;
+            if waited.is_err() && Instant::now() >= by {
+                return Err(CredentialError::OnTrial);
+            }
         }
     }
 
     /// How long ago the source was last read well; nothing when it never was.
     pub fn age(&self) -> Option<Duration> {
-        let last_read = self.last_read.lock().unwrap_or_else(PoisonError::into_inner);
-        last_read.map(|at| at.elapsed())
+        self.state().read.map(|at| at.elapsed())
     }
 
-    /// Whether the CMS has refused the current credential.
-    pub fn is_refused(&self) -> bool {
-        self.refused().is_some()
+    /// Why requests are refused for want of a good credential.
+    pub fn trouble(&self) -> Option<CredentialError> {
+        self.check().err()
     }
 
-    async fn read(&self) {
+    /// Asks the source and takes what it gives; whether it gave something.
+    async fn read(&self) -> bool {
         match self.source.fetch().await {
             Ok(secret) => {
                 self.metrics.credential_refresh.with_label_values(&["success"]).inc();
-                self.replace(Credential::new(&secret, self.source.name()));
+                self.take(Credential::new(secret, self.source.name()));
+                true
             }
             Err(error) => {
                 self.metrics.credential_refresh.with_label_values(&["failure"]).inc();
-                tracing::warn!(%error, "the credential can't be read");
+                tracing::warn!(source = self.source.name(), %error, "the credential can't be read");
+                false
             }
         }
     }
 
-    /// Takes what was read. The same credential stays the same one, with its mark if it has one.
-    fn replace(&self, credential: Credential) {
-        let before = self.current.load_full();
-        if before.as_ref().is_none_or(|old| old.authorization != credential.authorization) {
-            self.exchange(credential, before.is_none());
-        }
-        // The last: whoever sees it finds the credential.
-        *self.last_read.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    fn exchange(&self, credential: Credential, is_first: bool) {
-        let name = if is_first { "credential_loaded" } else { "credential_rotated" };
+    /// The same credential keeps its standing, be its version another one.
+    fn take(&self, credential: Credential) {
+        let credential = Arc::new(credential);
+        let mut state = self.state();
+        let now = Instant::now();
+        state.read = Some(now);
+        state.previous.take_if(|(_, until)| *until <= now);
+        let name = match &mut state.newest {
+            Some(held) if held.credential.is_same_as(&credential) => {
+                held.credential = credential;
+                return;
+            }
+            Some(_) => "credential_rotated",
+            None => "credential_loaded",
+        };
         tracing::info!(version = credential.version, "{name}");
         self.events.record(Event::new(name).credential(&credential));
-        self.current.store(Some(Arc::new(credential)));
-        *self.refused() = None;
+        let before = state.newest.replace(Held { credential, standing: Standing::default() });
+        // What the CMS refused before it is of no use in an overlap.
+        let before = before.filter(|held| !held.standing.is_refused());
+        if let (Some(held), false) = (before, self.overlap.is_zero()) {
+            state.previous = Some((held, now + self.overlap));
+        }
         self.metrics.credential_refused.set(0);
+        drop(state);
+        self.verdicts.notify_waiters();
     }
 
-    fn refused(&self) -> MutexGuard<'_, Option<Refused>> {
-        self.refused.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+impl State {
+    fn check(&self, max_stale: Duration) -> Result<(), CredentialError> {
+        let Some(held) = &self.newest else { return Err(CredentialError::Unavailable) };
+        if self.read.is_none_or(|read| read.elapsed() > max_stale) {
+            return Err(CredentialError::Stale);
+        }
+        match held.standing.pause_left() {
+            Some(left) if !left.is_zero() && self.overlapping().is_none() => {
+                Err(CredentialError::Refused { retry_after: left })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Which credential, and whether it may be taken now.
+    fn choose(&mut self, max_stale: Duration) -> Result<(Arc<Credential>, Turn), CredentialError> {
+        self.check(max_stale)?;
+        let Some(newest) = &mut self.newest else { return Err(CredentialError::Unavailable) };
+        let is_resting = newest.standing.pause_left().is_some_and(|left| !left.is_zero());
+        let held = match &mut self.previous {
+            Some((previous, _)) if is_resting => previous,
+            _ => newest,
+        };
+        Ok((Arc::clone(&held.credential), held.standing.turn()))
+    }
+
+    fn overlapping(&self) -> Option<&Held> {
+        let (held, until) = self.previous.as_ref()?;
+        (Instant::now() < *until).then_some(held)
+    }
+
+    /// The standing of a credential that is still of use.
+    fn standing(&mut self, credential: &Credential) -> Option<&mut Standing> {
+        let previous = self.previous.as_mut().map(|(held, _)| held);
+        let mut held = self.newest.as_mut().into_iter().chain(previous);
+        held.find(|held| held.credential.is_same_as(credential)).map(|held| &mut held.standing)
+    }
+
+    /// The CMS no longer takes the one before. It may take the newest by now, so that this is tried
+    /// as if it were new; whether it was refused until now.
+    fn end_overlap(&mut self, credential: &Credential) -> bool {
+        let is_previous = |(held, _): &mut (Held, _)| held.credential.is_same_as(credential);
+        let was_in_use = self.previous.take_if(is_previous).is_some();
+        match &mut self.newest {
+            Some(newest) if was_in_use && newest.standing.is_refused() => {
+                newest.standing = Standing::default();
+                true
+            }
+            _ => false,
+        }
+    }
+
+    fn is_newest(&self, credential: &Credential) -> bool {
+        self.newest.as_ref().is_some_and(|held| held.credential.is_same_as(credential))
+    }
+}
+
+// === impl Loan ===
+
+impl Deref for Loan<'_> {
+    type Target = Arc<Credential>;
+
+    fn deref(&self) -> &Arc<Credential> {
+        &self.credential
+    }
+}
+
+impl Loan<'_> {
+    /// The CMS has let the gateway in with it.
+    pub fn accepted(mut self) {
+        let Credentials { events, metrics, verdicts, .. } = self.credentials;
+        let mut state = self.credentials.state();
+        let Some(standing) = state.standing(&self.credential) else { return };
+        let is_news = standing.accept(self.role, self.lent);
+        if is_news {
+            metrics.credential_refused.set(0);
+            tracing::info!(version = self.credential.version, "credential_accepted");
+            events.record(Event::new("credential_accepted").credential(&self.credential));
+        }
+        drop(state);
+        if self.role == Role::Probe {
+            metrics.credential_probes.with_label_values(&["success"]).inc();
+        }
+        if is_news || self.role == Role::Trial {
+            verdicts.notify_waiters();
+        }
+        self.role = Role::Free;
+    }
+
+    /// The CMS has answered 401. When this ends, [`Credentials::lend`] gives another credential or
+    /// says that there is none.
+    pub async fn refused(mut self) {
+        let Credentials { events, metrics, reading, .. } = self.credentials;
+        metrics.credential_refusals.inc();
+        if self.role == Role::Probe {
+            metrics.credential_probes.with_label_values(&["failure"]).inc();
+        }
+        if let Some(standing) = self.credentials.state().standing(&self.credential) {
+            standing.doubt();
+        }
+        let _reading = reading.lock().await;
+        let is_known = {
+            let mut state = self.credentials.state();
+            let is_newest = state.is_newest(&self.credential);
+            let standing = state.standing(&self.credential);
+            !is_newest || self.role != Role::Probe && standing.is_some_and(|it| it.is_refused())
+        };
+        if !is_known {
+            self.credentials.read().await;
+        }
+        let mut state = self.credentials.state();
+        if !state.is_newest(&self.credential) {
+            if state.end_overlap(&self.credential) {
+                metrics.credential_refused.set(0);
+            }
+        } else if let Some(standing) = state.standing(&self.credential)
+            && standing.refuse()
+        {
+            metrics.credential_refused.set(1);
+            let version = self.credential.version.as_deref();
+            tracing::error!(
+                version,
+                "the CMS refuses the credential, and the source has no other one"
+            );
+            events.record(Event::new("credential_refused").credential(&self.credential));
+        }
+        drop(state);
+        self.role = Role::Free;
+        self.credentials.verdicts.notify_waiters();
+    }
+}
+
+impl Drop for Loan<'_> {
+    fn drop(&mut self) {
+        if self.role == Role::Trial {
+            if let Some(standing) = self.credentials.state().standing(&self.credential) {
+                standing.give_up();
+            }
+            self.credentials.verdicts.notify_waiters();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

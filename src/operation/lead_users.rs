@@ -10,7 +10,7 @@ use serde::de::{Error, MapAccess, SeqAccess};
 use serde::{Deserialize, Serialize};
 
 use super::body::{self, BodyFault, Cursor, Reader, Strictly, refused};
-use super::{Change, Facts, Operation, Target};
+use super::{Change, Echo, Facts, Operation, Target};
 use crate::policy::Permission;
 
 const ASSIGN: Permission = Permission::named("lead-users:assign");
@@ -91,10 +91,17 @@ impl Change for LeadUsersChange {
         serde_json::to_vec(self).unwrap_or_default().into()
     }
 
-    fn is_answered_by(&self, body: &[u8]) -> bool {
-        serde_json::from_slice::<Answer>(body).is_ok_and(|answer| {
-            answer.lead_id == self.lead_id && answer.campaign_id == self.campaign_id
-        })
+    fn echo(&self, body: &[u8]) -> Echo {
+        let Ok(answer) = serde_json::from_slice::<Answer>(body) else { return Echo::Missing };
+        let pairs = [
+            (LEAD, self.lead_id, answer.lead_id),
+            (CAMPAIGN, self.campaign_id, answer.campaign_id),
+        ];
+        let others = pairs.into_iter().filter(|(_, asked, answered)| asked != answered);
+        let others: Vec<String> = others
+            .map(|(name, asked, answered)| format!("{name} {answered} instead of {asked}"))
+            .collect();
+        if others.is_empty() { Echo::Agrees } else { Echo::Contradicts(others.join(", ")) }
     }
 }
 

@@ -50,8 +50,19 @@ pub trait Change: Debug + Send + Sync {
     fn facts(&self) -> Facts<'_>;
     /// The body of the request to the CMS, made afresh.
     fn encode(&self) -> Bytes;
-    /// Whether a body that the CMS sent with a 200 is an answer to this change.
-    fn is_answered_by(&self, body: &[u8]) -> bool;
+    /// What a body that the CMS sent with a 200 says of this change.
+    fn echo(&self, body: &[u8]) -> Echo;
+}
+
+/// What the CMS's answer says of the change that it was sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Echo {
+    /// It is an answer to this change.
+    Agrees,
+    /// It is an answer to another one; in which way.
+    Contradicts(String),
+    /// It has not the documented shape.
+    Missing,
 }
 
 /// What the audit records show of a change.

@@ -18,6 +18,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use super::listener::accept;
+use crate::credential::CredentialError;
 use crate::gateway::Gateway;
 
 /// The most connections, and how long a head and its answer may take.
@@ -118,8 +119,10 @@ fn lacks(gateway: &Gateway) -> Vec<String> {
         let fault = state.fault.map_or_else(|| "not yet loaded".to_owned(), |it| it.to_string());
         lacks.push(format!("revocation: no list is in force: {fault}"));
     }
-    if gateway.credentials.age().is_none() {
-        lacks.push("credential: the source has given none".to_owned());
+    if let Some(trouble @ (CredentialError::Unavailable | CredentialError::Stale)) =
+        gateway.credentials.trouble()
+    {
+        lacks.push(format!("credential: {trouble}"));
     }
     if let Some(reason) = gateway.audit.failure() {
         lacks.push(format!("audit: {reason}"));
@@ -139,8 +142,11 @@ fn warnings(gateway: &Gateway) -> Vec<String> {
     let troubles = gateway.identity.troubles();
     let introspection =
         troubles.map(|(issuer, why)| format!("introspection: issuer {issuer}: {why}"));
+    let credential = gateway.credentials.trouble().map(|it| format!("credential: {it}"));
+    let upstream = gateway.upstream.trouble().map(|it| format!("upstream: {it}"));
     let audit = gateway.audit.warning().map(|it| format!("audit: {it}"));
-    keys.chain(introspection).chain(revocation).chain(audit).collect()
+    let cms = credential.into_iter().chain(upstream);
+    keys.chain(introspection).chain(revocation).chain(cms).chain(audit).collect()
 }
 
 /// The issuers with their keys, for those who must know whether a new key has arrived.

@@ -16,13 +16,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::audit::{Audit, OpenError};
-use crate::client::ClientError;
 use crate::config::Config;
 use crate::credential::Credentials;
 use crate::gateway::Gateway;
 use crate::identity::{Identity, IdentityError};
 use crate::telemetry::Metrics;
-use crate::upstream::Upstream;
+use crate::upstream::{TlsError, Upstream};
 
 /// A gateway that serves.
 #[derive(Debug)]
@@ -53,9 +52,9 @@ pub enum StartError {
     /// The audit trail has another writer.
     #[error(transparent)]
     Audit(#[from] OpenError),
-    /// A client can't be built.
+    /// What TLS to the CMS needs can't be read.
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Tls(#[from] TlsError),
     /// Tokens can't be checked.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -82,12 +81,12 @@ impl Server {
         let identity = Arc::new(Identity::new(config, &audit.events(), &metrics)?);
         let credentials =
             Arc::new(Credentials::new(&config.credential, audit.events(), Arc::clone(&metrics)));
-        let upstream = Upstream::new(&config.upstream, Arc::clone(&metrics))?;
+        let upstream = Arc::new(Upstream::new(&config.upstream, Arc::clone(&metrics))?);
         let gateway = Arc::new(Gateway::new(
             config,
             Arc::clone(&identity),
             Arc::clone(&credentials),
-            upstream,
+            Arc::clone(&upstream),
             Arc::clone(&audit),
             metrics,
         ));
@@ -95,6 +94,7 @@ impl Server {
         let mut background = JoinSet::new();
         background.spawn(identity.refresh());
         background.spawn(async move { credentials.refresh_for_ever().await });
+        background.spawn(async move { upstream.look_after().await });
         background.spawn(async move {
             let mut second = tokio::time::interval(Duration::from_secs(1));
             loop {

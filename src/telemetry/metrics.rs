@@ -2,7 +2,7 @@
 
 use prometheus::{
     Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
-    Opts, Registry, TextEncoder,
+    IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use prometheus::{GaugeVec, core::Collector};
 
@@ -25,6 +25,8 @@ pub struct Metrics {
     pub credential_refresh: IntCounterVec,
     pub credential_age: Gauge,
     pub credential_refused: IntGauge,
+    pub credential_refusals: IntCounter,
+    pub credential_probes: IntCounterVec,
     pub audit_records: IntCounterVec,
     pub audit_flush_duration: Histogram,
     pub audit_queue_depth: IntGauge,
@@ -34,6 +36,11 @@ pub struct Metrics {
     pub circuit_open: IntGauge,
     pub upstream_connections: IntGauge,
     pub upstream_tls_load: IntCounterVec,
+    pub upstream_circuit_open: IntGaugeVec,
+    pub upstream_ejections: IntCounterVec,
+    pub upstream_retries: IntCounterVec,
+    pub upstream_contradictions: IntCounter,
+    pub shed: IntCounterVec,
     pub in_flight: IntGauge,
     pub connections: IntGauge,
     pub token_refusals: IntCounterVec,
@@ -122,6 +129,18 @@ impl Metrics {
                 "credential_refused",
                 "1 while the CMS refuses the current credential.",
             )?,
+            credential_refusals: register(
+                &registry,
+                IntCounter::with_opts(opts(
+                    "credential_refusals_total",
+                    "Answers of the CMS that refuse the gateway's credential (401).",
+                ))?,
+            )?,
+            credential_probes: counters(
+                "credential_probes_total",
+                "Single tries of a credential that the CMS had refused, by result.",
+                &["result"],
+            )?,
             audit_records: counters(
                 "audit_records_total",
                 "Audit records that are durable, by kind.",
@@ -156,7 +175,6 @@ impl Metrics {
                 "audit_free_bytes",
                 "Room on the file system that the audit trail is on.",
             )?,
-            circuit_open: gauge("circuit_open", "1 while the CMS is not asked.")?,
             upstream_connections: gauge(
                 "upstream_connections",
                 "Connections that are open to the CMS, idle ones included.",
@@ -165,6 +183,36 @@ impl Metrics {
                 "upstream_tls_load_total",
                 "Readings of the CMS's CA and the gateway's certificate and key, by result.",
                 &["result"],
+            )?,
+            circuit_open: gauge("circuit_open", "1 while none of the CMS's servers is asked.")?,
+            upstream_circuit_open: register(
+                &registry,
+                IntGaugeVec::new(
+                    opts("upstream_circuit_open", "1 while this server of the CMS is not asked."),
+                    &["server"],
+                )?,
+            )?,
+            upstream_ejections: counters(
+                "upstream_ejections_total",
+                "How often a server of the CMS was left out for failing.",
+                &["server"],
+            )?,
+            upstream_retries: counters(
+                "upstream_retries_total",
+                "Changes that were sent once more, by reason (not_sent, stale, answer, reset).",
+                &["reason"],
+            )?,
+            upstream_contradictions: register(
+                &registry,
+                IntCounter::with_opts(opts(
+                    "upstream_contradictions_total",
+                    "Answers of the CMS that tell of another lead or campaign than was asked for.",
+                ))?,
+            )?,
+            shed: counters(
+                "shed_total",
+                "Requests refused for want of room, by where (in_flight, queue).",
+                &["at"],
             )?,
             in_flight: gauge("in_flight", "Requests that are worked on.")?,
             connections: gauge("connections", "Connections that are open to the API.")?,

@@ -57,6 +57,13 @@ pub(super) enum ConnectError {
     Tls(String),
 }
 
+impl ConnectError {
+    /// Whether it may be another matter in a moment; certificates stay as they are.
+    pub(super) fn may_pass(&self) -> bool {
+        !matches!(self, Self::Tls(_))
+    }
+}
+
 /// What a connection is opened with.
 pub(super) struct Plan<'a> {
     pub(super) base: &'a Uri,

@@ -1,222 +1,356 @@
-//! The CMS: a request built afresh, its answer translated.
+//! The CMS: a request built afresh, sent as often as is safe, its answer translated.
 //!
 //! Nothing of the client's head or bytes passes through. The request is made from the recorded
 //! change: the operation's own method and path, canonical JSON, and an allow-list of headers. Of
 //! the answer, status and JSON body are taken and nothing else.
+//!
+//! A change is sent again when nothing of it was sent before; when a connection that had rested was
+//! closed by the CMS at that moment; when the CMS refused the credential and there is another one;
+//! and, with `retry.idempotent`, when the CMS was reset or answered 502, 503 or 504. It is the same
+//! PUT each time, so that it can't do more than the first.
 
 mod addresses;
+mod answer;
+mod balance;
 mod breaker;
 mod connect;
+mod ejection;
 mod exchange;
+mod failure;
 mod pool;
 mod server;
 mod stream;
 pub(crate) mod tls;
+mod tries;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
-use http::{HeaderValue, Request, StatusCode, Uri};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::uri::Scheme;
+use http::{HeaderValue, Request, StatusCode};
 use http_body_util::Full;
-use serde::Deserialize;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tower::retry::budget::{Budget, TpsBudget};
 
-use self::breaker::Breaker;
+pub use self::answer::Answer;
+use self::balance::{Avoided, Balance, Chosen, NoServer};
+use self::exchange::{Connection, ExchangeFault, Exchanged};
+pub use self::failure::Failure;
+pub use self::tls::TlsError;
+use self::tls::Trust;
+use self::tries::Tries;
+pub use self::tries::Try;
 use crate::audit::Recorded;
-use crate::client::{Client, ClientError, ExchangeError, Exchanged};
 use crate::config;
 use crate::context::{Context, REQUEST_ID, TRACEPARENT};
-use crate::credential::Credential;
+use crate::credential::{Credential, Credentials};
 use crate::operation::Change;
+use crate::random;
 use crate::telemetry::Metrics;
 
 /// The most bytes of an answer of the CMS.
 const LARGEST: usize = 1 << 20;
+/// The pause before a server that could not be connected to is tried again; doubled each time.
+const FIRST_PAUSE: Duration = Duration::from_millis(25);
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
+/// How many exchanges one change may have.
+const MOST: usize = 4;
+/// Over which time retries are counted, and how many a second a gateway with little to do has.
+const BUDGET: (Duration, u32) = (Duration::from_secs(10), 1);
 
 /// The CMS.
 #[derive(Debug)]
 pub struct Upstream {
-    client: Client<Full<Bytes>>,
+    balance: Balance,
+    trust: Arc<Trust>,
+    /// As many changes as may be sent at the same time.
+    places: Semaphore,
+    budget: TpsBudget,
     settings: config::Upstream,
-    breaker: Breaker,
     metrics: Arc<Metrics>,
 }
 
-/// What the CMS said, in words that the caller may hear.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// Its status: 200, 204, 400, 404 or 500.
-    pub status: StatusCode,
-    /// Its body, JSON; empty with a 204.
-    pub body: Bytes,
-    /// The error code in the body, if it is an error.
-    pub code: Option<String>,
-}
-
-/// Why the CMS's answer can't be relayed.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Failure {
-    /// The CMS says that the gateway's credential is wrong.
-    #[error("the CMS refused the gateway's credential with 401")]
-    Unauthorized,
-    /// The CMS says that the gateway's account may not do this.
-    #[error("the CMS refused the gateway's credential with 403")]
-    Forbidden,
-    /// No connection; nothing was sent.
-    #[error("the CMS can't be reached: {0}")]
-    Unreachable(String),
-    /// The answer did not come in time; the change may have been made.
-    #[error("the CMS did not answer within {}", humantime::format_duration(*.0))]
-    TimedOut(Duration),
-    /// The answer can't be understood; the change may have been made.
-    #[error("the CMS's answer can't be understood: {0}")]
-    Unintelligible(String),
-    /// The CMS has failed too often to be asked now.
-    #[error("the CMS has failed too often and is not asked for a while")]
-    CircuitOpen {
-        /// When it will be.
-        retry_after: Duration,
-    },
-}
-
-/// One exchange with the CMS.
+/// What became of a change.
 #[derive(Debug)]
 pub struct Exchange {
-    /// The CMS's status, if there was an answer.
+    /// The status of the CMS's last answer, if there was one.
     pub status: Option<StatusCode>,
     /// What it comes to.
     pub result: Result<Answer, Failure>,
-}
-
-impl Exchange {
-    /// How often the change was sent: not at all while the breaker is open.
-    pub(crate) fn attempts(&self) -> u32 {
-        u32::from(!matches!(self.result, Err(Failure::CircuitOpen { .. })))
-    }
+    /// How often it was sent.
+    pub attempts: u32,
+    /// Each try to send it, those included that found no connection.
+    pub tries: Vec<Try>,
+    /// The credential that was used last.
+    pub credential: Option<Arc<Credential>>,
+    /// What the CMS said that could not be relayed, cut short.
+    pub words: Option<String>,
 }
 
 impl Upstream {
-    /// A client for the CMS, which opens no connection yet.
+    /// Knows the CMS's servers and opens no connection yet.
     ///
     /// # Errors
     ///
-    /// When the roots of trust can't be read.
-    pub fn new(settings: &config::Upstream, metrics: Arc<Metrics>) -> Result<Self, ClientError> {
-        let target = settings.targets.first();
+    /// When what TLS needs can't be read.
+    pub fn new(settings: &config::Upstream, metrics: Arc<Metrics>) -> Result<Self, TlsError> {
+        let needs_tls = settings.targets.iter().any(|target| target.scheme == Scheme::HTTPS);
+        let trust = Arc::new(Trust::new(&settings.tls, needs_tls, &metrics)?);
+        let (time, at_least) = BUDGET;
+        let share = settings.retry.budget;
+        let at_least = if share == 0 { 0 } else { at_least };
         Ok(Self {
-            client: Client::new(target.map(|it| &it.scheme), None, settings.connect_timeout)?,
+            balance: Balance::new(settings, &trust, &metrics),
+            trust,
+            places: Semaphore::new(settings.concurrency),
+            budget: TpsBudget::new(time, at_least, share as f32 / 100.0),
             settings: settings.clone(),
-            breaker: Breaker::new(settings.breaker),
             metrics,
         })
     }
 
-    /// Sends a change that is permitted and on record.
+    /// Looks after certificates, addresses and servers; for ever.
+    pub async fn look_after(&self) {
+        tokio::join!(self.trust.watch(), self.balance.look_after(self.settings.probe.as_ref()));
+    }
+
+    /// Why the newest certificates are not in force, if they are not.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.trust.trouble()
+    }
+
+    /// Sends a change that is permitted and on record, with the credential that is lent for it.
     pub async fn forward(
         &self,
         recorded: &Recorded,
-        credential: &Credential,
+        credentials: &Credentials,
         context: &Context,
     ) -> Exchange {
-        if let Err(retry_after) = self.breaker.admit() {
-            return Exchange { status: None, result: Err(Failure::CircuitOpen { retry_after }) };
-        }
+        let mut tries = Tries::default();
         let change = recorded.permitted().change();
-        let started = Instant::now();
-        let exchanged = match self.request(change, credential, context) {
-            Ok(request) => {
-                self.client.exchange(request, self.settings.response_timeout, LARGEST).await
-            }
-            Err(error) => Err(ExchangeError::Connect(error.to_string())),
-        };
-        self.metrics.upstream_duration.observe(started.elapsed().as_secs_f64());
-        let status = exchanged.as_ref().ok().map(|exchanged| exchanged.status);
-        let result = match exchanged {
-            Ok(exchanged) => translate(change, exchanged),
-            Err(ExchangeError::Connect(cause)) => Err(Failure::Unreachable(cause)),
-            Err(ExchangeError::TimedOut(timeout)) => Err(Failure::TimedOut(timeout)),
-            Err(error @ (ExchangeError::TooLarge(_) | ExchangeError::Broken(_))) => {
-                Err(Failure::Unintelligible(error.to_string()))
-            }
-        };
-        let is_failing = matches!(
-            result,
-            Err(Failure::Unreachable(_) | Failure::TimedOut(_) | Failure::Unintelligible(_))
-        );
-        self.metrics.circuit_open.set(i64::from(self.breaker.observe(is_failing)));
-        Exchange { status, result }
+        let result = self.send(change, credentials, context, &mut tries).await;
+        tries.into_exchange(result)
     }
 
-    fn request(
+    async fn send(
         &self,
         change: &dyn Change,
-        credential: &Credential,
+        credentials: &Credentials,
         context: &Context,
-    ) -> Result<Request<Full<Bytes>>, http::Error> {
-        let operation = change.operation();
-        let mut uri = Uri::builder().path_and_query(operation.path);
-        if let Some(target) = self.settings.targets.first() {
-            uri = uri.scheme(target.scheme.clone()).authority(target.authority.clone());
+        tries: &mut Tries,
+    ) -> Result<Answer, Failure> {
+        let by = Instant::now() + self.settings.response_timeout;
+        credentials.check()?;
+        let _place = self.place(by).await?;
+        self.budget.deposit();
+        let body = change.encode();
+        let mut next = Next::default();
+        loop {
+            let (server, connection) = self.connect(&next, by, tries).await?;
+            let credential = credentials.lend(by).await?;
+            let request = request(change, body.clone(), &credential, context)
+                .map_err(|error| Failure::Unintelligible(error.to_string()))?;
+            let begun = Instant::now();
+            let head_by = by.min(begun + self.settings.head_timeout);
+            let exchanged = connection.exchange(request, head_by, by, LARGEST).await;
+            self.metrics.upstream_duration.observe(begun.elapsed().as_secs_f64());
+            tries.exchanged(&server, begun, &exchanged, &credential);
+            let reason = self.reason_to_repeat(&exchanged, &next);
+            let status = exchanged.as_ref().ok().map(|answer| answer.status);
+            let result = match exchanged {
+                Ok(exchanged) => answer::translate(change, exchanged, &credential),
+                Err(fault) => Err(Failure::of(fault, &self.settings)),
+            };
+            server.observe(&result);
+            if result == Err(Failure::Unauthorized) {
+                credential.refused().await;
+                if !next.has_another_credential && credentials.check().is_ok() {
+                    next.has_another_credential = true;
+                    continue;
+                }
+                return result;
+            }
+            if result.is_ok() || status.is_some_and(answer::lets_in) {
+                credential.accepted();
+            }
+            let Some(reason) = reason else { return result };
+            // What was not sent costs the CMS nothing.
+            let is_free = reason == Reason::NotSent;
+            if tries.exchanges() >= MOST || !is_free && !self.budget.withdraw() {
+                return result;
+            }
+            self.metrics.upstream_retries.with_label_values(&[reason.label()]).inc();
+            tracing::info!(request_id = %context.request_id, reason = reason.label(), "sent again");
+            next.after(reason, &server);
         }
-        let uri = uri.build()?;
-        let json = HeaderValue::from_static("application/json");
-        let mut request = Request::builder()
-            .method(operation.method.clone())
-            .uri(uri)
-            .header(CONTENT_TYPE, json.clone())
-            .header(ACCEPT, json)
-            .header(&REQUEST_ID, context.request_id.to_string())
-            .header(AUTHORIZATION, credential.authorization()?);
-        if let Some(trace) = context.trace {
-            request = request.header(&TRACEPARENT, trace.for_upstream());
+    }
+
+    /// A place among those that are sent at the same time. Who waits too long is told so while it
+    /// is still of use.
+    async fn place(&self, by: Instant) -> Result<SemaphorePermit<'_>, Failure> {
+        if let Ok(place) = self.places.try_acquire() {
+            return Ok(place);
         }
-        request.body(Full::new(change.encode()))
+        let by = by.min(Instant::now() + self.settings.queue_timeout);
+        match tokio::time::timeout_at(by.into(), self.places.acquire()).await {
+            Ok(Ok(place)) => Ok(place),
+            _ => {
+                self.metrics.shed.with_label_values(&["queue"]).inc();
+                Err(Failure::Shed)
+            }
+        }
     }
-}
 
-/// The CMS's own shape of an error, as far as it must be there.
-#[derive(Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct CmsError {
-    status_code: u16,
-    error_code: String,
-    #[serde(rename = "errorMessage")]
-    _error_message: String,
-}
-
-fn translate(change: &dyn Change, exchanged: Exchanged) -> Result<Answer, Failure> {
-    let Exchanged { status, headers, body } = exchanged;
-    let unintelligible = |why: &str| Err(Failure::Unintelligible(format!("{status}, {why}")));
-    match status {
-        StatusCode::UNAUTHORIZED => return Err(Failure::Unauthorized),
-        StatusCode::FORBIDDEN => return Err(Failure::Forbidden),
-        StatusCode::NO_CONTENT => return Ok(Answer { status, body: Bytes::new(), code: None }),
-        StatusCode::OK
-        | StatusCode::BAD_REQUEST
-        | StatusCode::NOT_FOUND
-        | StatusCode::INTERNAL_SERVER_ERROR => {}
-        _ => return unintelligible("which this operation does not have"),
-    }
-    let is_json =
-        headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).is_some_and(|value| {
-            let essence = value.split(';').next().unwrap_or_default().trim();
-            essence.eq_ignore_ascii_case("application/json")
-        });
-    if !is_json {
-        return unintelligible("whose body is not application/json");
-    }
-    if status == StatusCode::OK {
-        return if change.is_answered_by(&body) {
-            Ok(Answer { status, body, code: None })
-        } else {
-            unintelligible("whose body is no answer to this change")
+    /// A connection to a server that is well. Where none can be had, nothing is sent, and so it is
+    /// tried again for as long as `connect_timeout`: a CMS that is started anew is not noticed.
+    async fn connect(
+        &self,
+        next: &Next,
+        by: Instant,
+        tries: &mut Tries,
+    ) -> Result<(Chosen<'_>, Connection), Failure> {
+        let connect_timeout = self.settings.connect_timeout;
+        let give_up = Instant::now() + connect_timeout;
+        let mut avoided = next.avoided;
+        let mut failed = Avoided::default();
+        let mut pause = FIRST_PAUSE;
+        let mut last = None;
+        let failure = loop {
+            let now = Instant::now();
+            let chosen = match self.balance.choose(avoided) {
+                Ok(chosen) => chosen,
+                Err(NoServer::AllAvoided) => {
+                    let wait = random::jittered(pause);
+                    match last {
+                        Some(failure) if now + wait >= give_up.min(by) => break failure,
+                        Some(_) => tokio::time::sleep(wait).await,
+                        // All that is left is what was to be avoided.
+                        None => {}
+                    }
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                    avoided = Avoided::default();
+                    continue;
+                }
+                Err(NoServer::CircuitOpen(retry_after)) => {
+                    break last.unwrap_or(Failure::CircuitOpen { retry_after });
+                }
+            };
+            match chosen.connect(next.needs_fresh, by.min(now + connect_timeout)).await {
+                Ok(connection) => {
+                    failed.remove(&chosen);
+                    self.balance.observe_unreachable(failed);
+                    return Ok((chosen, connection));
+                }
+                Err(error) => {
+                    tries.not_connected(&chosen, now, &error);
+                    chosen.observe_no_connection();
+                    avoided.add(&chosen);
+                    failed.add(&chosen);
+                    let failure = Failure::Unreachable(error.to_string());
+                    // What is wrong with a certificate stays wrong.
+                    if !error.may_pass() && self.balance.is_alone() {
+                        break failure;
+                    }
+                    last = Some(failure);
+                }
+            }
         };
+        self.balance.observe_unreachable(failed);
+        Err(failure)
     }
-    match serde_json::from_slice::<CmsError>(&body) {
-        Ok(error) if error.status_code == status.as_u16() => {
-            Ok(Answer { status, body, code: Some(error.error_code) })
+
+    fn reason_to_repeat(
+        &self,
+        exchanged: &Result<Exchanged, ExchangeFault>,
+        next: &Next,
+    ) -> Option<Reason> {
+        let may_repeat = self.settings.retry.idempotent && !next.was_repeated;
+        match exchanged {
+            Err(ExchangeFault::NotSent(_)) => Some(Reason::NotSent),
+            Err(ExchangeFault::Stale(_)) => Some(Reason::Stale),
+            Err(ExchangeFault::Broken(_)) if may_repeat => Some(Reason::Reset),
+            Ok(answer) if may_repeat => {
+                let is_passing = matches!(
+                    answer.status,
+                    StatusCode::BAD_GATEWAY
+                        | StatusCode::SERVICE_UNAVAILABLE
+                        | StatusCode::GATEWAY_TIMEOUT
+                );
+                // A server that says when to come back is not asked before.
+                let may_be_asked =
+                    !answer.headers.contains_key(RETRY_AFTER) || !self.balance.is_alone();
+                (is_passing && may_be_asked).then_some(Reason::Answer)
+            }
+            _ => None,
         }
-        _ => unintelligible("whose body has not the CMS's shape of an error"),
     }
+}
+
+/// What the next exchange of a change must heed.
+#[derive(Debug, Default)]
+struct Next {
+    avoided: Avoided,
+    needs_fresh: bool,
+    has_another_credential: bool,
+    was_repeated: bool,
+}
+
+impl Next {
+    fn after(&mut self, reason: Reason, server: &Chosen<'_>) {
+        match reason {
+            Reason::NotSent | Reason::Stale => self.needs_fresh = true,
+            Reason::Reset | Reason::Answer => {
+                self.was_repeated = true;
+                self.avoided.add(server);
+            }
+        }
+    }
+}
+
+/// Why a change is sent once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    /// Nothing of it was sent.
+    NotSent,
+    /// A connection that had rested ended before a byte of an answer came.
+    Stale,
+    /// The connection ended before the answer did.
+    Reset,
+    /// The CMS's answer says that it will pass.
+    Answer,
+}
+
+impl Reason {
+    const fn label(self) -> &'static str {
+        match self {
+            Self::NotSent => "not_sent",
+            Self::Stale => "stale",
+            Self::Reset => "reset",
+            Self::Answer => "answer",
+        }
+    }
+}
+
+fn request(
+    change: &dyn Change,
+    body: Bytes,
+    credential: &Credential,
+    context: &Context,
+) -> Result<Request<Full<Bytes>>, http::Error> {
+    let operation = change.operation();
+    let json = HeaderValue::from_static("application/json");
+    let mut request = Request::builder()
+        .method(operation.method.clone())
+        .uri(operation.path)
+        .header(CONTENT_TYPE, json.clone())
+        .header(ACCEPT, json)
+        .header(&REQUEST_ID, context.request_id.to_string())
+        .header(AUTHORIZATION, credential.authorization()?);
+    if let Some(trace) = context.trace {
+        request = request.header(&TRACEPARENT, trace.for_upstream());
+    }
+    request.body(Full::new(body))
 }

@@ -56,6 +56,10 @@ struct State {
     assigned: BTreeSet<(i64, &'static str)>,
     always: Misbehaviour,
     once: Option<Misbehaviour>,
+    /// The account's password, where it is no longer the first.
+    password: Option<String>,
+    /// How often a password was wrong.
+    refusals: u64,
 }
 
 /// A request as it came.
@@ -100,6 +104,7 @@ misbehaviours! {
     Forbidden "403" "Says that the account may not.",
     Error "500" "Fails, in its own shape of an error.",
     HtmlError "500-html" "Fails with a page.",
+    Unavailable "503" "Has too much to do.",
     Slow "slow" "Answers after half a minute.",
     CutOff "cut-off" "Breaks off in the middle of its answer.",
     Garbage "garbage" "Answers 200 with what is no JSON.",
@@ -156,6 +161,18 @@ impl ReferenceCms {
         state.assigned.iter().filter(|it| Some(it.0) == mapping).map(|it| it.1).collect()
     }
 
+    /// How often a password was wrong.
+    #[allow(dead_code, reason = "the tests ask")]
+    pub(crate) fn refusals(&self) -> u64 {
+        self.state().refusals
+    }
+
+    /// Gives the account another password.
+    #[allow(dead_code, reason = "the tests tell it")]
+    pub(crate) fn change_password(&self, password: &str) {
+        self.state().password = Some(password.to_owned());
+    }
+
     /// Tells it how to behave from now on.
     #[allow(dead_code, reason = "the tests tell it")]
     pub(crate) fn misbehave(&self, how: Misbehaviour) {
@@ -167,8 +184,10 @@ impl ReferenceCms {
     }
 
     async fn answer(&self, request: Request<Bytes>) -> Response<web::Body> {
-        if request.uri().path() == "/sandbox/misbehaviour" {
-            return self.told(&request);
+        match request.uri().path() {
+            "/sandbox/misbehaviour" => return self.told(&request),
+            "/sandbox/password" => return self.given_password(&request),
+            _ => {}
         }
         let how = self.note(&request);
         if how == Misbehaviour::Slow {
@@ -209,6 +228,16 @@ impl ReferenceCms {
         }
     }
 
+    /// `PUT /sandbox/password` with the account's new password as body.
+    fn given_password(&self, request: &Request<Bytes>) -> Response<web::Body> {
+        if request.method() != Method::PUT {
+            return web::text(StatusCode::METHOD_NOT_ALLOWED, "PUT the new password");
+        }
+        let password = String::from_utf8_lossy(request.body()).trim().to_owned();
+        self.state().password = Some(password);
+        web::text(StatusCode::OK, "the account has another password")
+    }
+
     fn note(&self, request: &Request<Bytes>) -> Misbehaviour {
         let mut state = self.state();
         if state.received.len() == KEPT {
@@ -231,7 +260,7 @@ impl ReferenceCms {
         let page = "<html><body>Application error</body></html>";
         match how {
             Misbehaviour::None | Misbehaviour::Slow => self.map(request),
-            Misbehaviour::Unauthorized => unauthorized(),
+            Misbehaviour::Unauthorized => self.unauthorized(),
             Misbehaviour::Forbidden => {
                 error(StatusCode::FORBIDDEN, "CONF-1004", "Not allowed for this account")
             }
@@ -240,6 +269,9 @@ impl ReferenceCms {
             }
             Misbehaviour::HtmlError => {
                 web::reply(StatusCode::INTERNAL_SERVER_ERROR, "text/html", page)
+            }
+            Misbehaviour::Unavailable => {
+                web::reply(StatusCode::SERVICE_UNAVAILABLE, "text/html", page)
             }
             Misbehaviour::Html => web::reply(StatusCode::OK, "text/html", page),
             Misbehaviour::Garbage => web::reply(StatusCode::OK, "application/json", "{\"leadId\":"),
@@ -280,8 +312,9 @@ impl ReferenceCms {
         if is(READER) {
             return error(StatusCode::FORBIDDEN, "CONF-1004", "Not allowed for this account");
         }
-        if !is(ACCOUNT) {
-            return unauthorized();
+        let password = self.state().password.clone();
+        if !is((ACCOUNT.0, password.as_deref().unwrap_or(ACCOUNT.1))) {
+            return self.unauthorized();
         }
         let invalid = |what| error(StatusCode::BAD_REQUEST, "CONF-1002", what);
         let Ok(change) = serde_json::from_slice::<Change>(request.body()) else {
@@ -323,6 +356,14 @@ impl ReferenceCms {
             },
         )
     }
+
+    fn unauthorized(&self) -> Response<web::Body> {
+        self.state().refusals += 1;
+        let mut response = error(StatusCode::UNAUTHORIZED, "CONF-1003", "Wrong credentials");
+        let challenge = HeaderValue::from_static("Basic realm=\"cms\"");
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+        response
+    }
 }
 
 /// The header for an account.
@@ -357,11 +398,4 @@ fn error(status: StatusCode, code: &str, message: &str) -> Response<web::Body> {
         "statusCode": status.as_u16(), "status": words, "errorCode": code, "errorMessage": message,
     });
     web::json(status, &body)
-}
-
-fn unauthorized() -> Response<web::Body> {
-    let mut response = error(StatusCode::UNAUTHORIZED, "CONF-1003", "Wrong credentials");
-    let challenge = HeaderValue::from_static("Basic realm=\"cms\"");
-    response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-    response
 }

@@ -1,0 +1,121 @@
+//! Each try to send a change, for its record.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::StatusCode;
+use serde::Serialize;
+
+use super::balance::Chosen;
+use super::connect::ConnectError;
+use super::exchange::{ExchangeFault, Exchanged};
+use super::{Answer, Exchange, Failure, answer};
+use crate::credential::Credential;
+
+/// How many are kept.
+const MOST: usize = 8;
+
+/// One try to send a change.
+#[derive(Debug, Clone, Serialize)]
+pub struct Try {
+    /// The base URL of the server.
+    pub server: Arc<str>,
+    /// The status of its answer, if there was one.
+    pub status: Option<u16>,
+    /// What went wrong, if there was none.
+    pub error: Option<String>,
+    /// How long it took.
+    pub duration_us: u64,
+}
+
+/// The tries of one change so far.
+#[derive(Debug, Default)]
+pub(super) struct Tries {
+    tries: Vec<Try>,
+    exchanges: usize,
+    /// How often it was sent, or some of it may have been.
+    sent: u32,
+    credential: Option<Arc<Credential>>,
+    /// The last answer.
+    answer: Option<(StatusCode, bytes::Bytes)>,
+}
+
+impl Tries {
+    pub(super) fn exchanges(&self) -> usize {
+        self.exchanges
+    }
+
+    pub(super) fn not_connected(&mut self, to: &Chosen<'_>, begun: Instant, error: &ConnectError) {
+        self.note(to, begun, None, Some(error.to_string()));
+    }
+
+    pub(super) fn exchanged(
+        &mut self,
+        with: &Chosen<'_>,
+        begun: Instant,
+        exchanged: &Result<Exchanged, ExchangeFault>,
+        credential: &Arc<Credential>,
+    ) {
+        self.exchanges += 1;
+        self.answer = None;
+        let was_sent = !matches!(exchanged, Err(ExchangeFault::NotSent(_)));
+        if was_sent {
+            self.sent += 1;
+            self.credential = Some(Arc::clone(credential));
+        }
+        match exchanged {
+            Ok(exchanged) => {
+                self.answer = Some((exchanged.status, exchanged.body.clone()));
+                self.note(with, begun, Some(exchanged.status), None);
+            }
+            Err(fault) => self.note(with, begun, None, Some(fault.to_string())),
+        }
+    }
+
+    /// One that ended as the one before it tells nothing new; nor do those beyond the first few,
+    /// but for the last.
+    fn note(
+        &mut self,
+        with: &Chosen<'_>,
+        begun: Instant,
+        status: Option<StatusCode>,
+        error: Option<String>,
+    ) {
+        let duration_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
+        let server = Arc::clone(with.name());
+        let status = status.map(|status| status.as_u16());
+        let one = Try { server, status, error, duration_us };
+        if let Some(last) = self.tries.last_mut() {
+            let is_known =
+                last.server == one.server && last.status.is_none() && one.status.is_none();
+            if is_known && last.error == one.error {
+                last.duration_us = last.duration_us.saturating_add(one.duration_us);
+                return;
+            }
+            if self.tries.len() == MOST {
+                self.tries.pop();
+            }
+        }
+        self.tries.push(one);
+    }
+
+    pub(super) fn into_exchange(self, result: Result<Answer, Failure>) -> Exchange {
+        let status = self.answer.as_ref().map(|(status, _)| *status);
+        let is_alarming =
+            matches!(result, Err(Failure::Unintelligible(_) | Failure::Contradicting(_)));
+        let words = match (self.answer, &self.credential) {
+            (Some((_, body)), Some(credential)) if is_alarming => {
+                Some(answer::words(&body, credential))
+            }
+            _ => None,
+        };
+        Exchange {
+            status: status.or_else(|| self.tries.last()?.status?.try_into().ok()),
+            result,
+            attempts: self.sent,
+            tries: self.tries,
+            credential: self.credential,
+            words,
+        }
+    }
+}

@@ -1,0 +1,97 @@
+//! A credential that the CMS refuses is not guessed with, so that the account is not locked.
+
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+use support::{World, request, wait_for, write_secret};
+
+/// A thousand callers who ask at once, and what they are told.
+fn thousand(world: &World, token: &str) -> Vec<String> {
+    let text = request(token, support::SAMPLE);
+    let mut callers: Vec<TcpStream> =
+        (0..1000).map(|_| TcpStream::connect(world.gateway.api).unwrap()).collect();
+    for caller in &mut callers {
+        caller.write_all(text.as_bytes()).unwrap();
+    }
+    let answer = |mut caller: TcpStream| {
+        let mut text = String::new();
+        caller.read_to_string(&mut text).unwrap();
+        text
+    };
+    callers.into_iter().map(answer).collect()
+}
+
+fn world() -> World {
+    let world = World::with(|config| {
+        *config += "concurrency = 2000\n[limits]\nin_flight = 2000\n";
+    });
+    world.gateway.wait_until_ready();
+    world
+}
+
+fn assert_few_guesses(world: &World, since: Instant) {
+    let probes = world.gateway.metric("cms_gateway_credential_probes_total{result=\"failure\"}");
+    let probes = probes.unwrap_or_default() as u64;
+    let guesses = world.cms.refusals() - probes;
+    assert!(guesses <= 2, "{guesses} guesses and {probes} probes");
+    // The first probe comes a second after the refusal, the next ones later and later.
+    assert!(Duration::from_secs(probes) <= since.elapsed(), "{probes} probes");
+}
+
+#[test]
+fn a_thousand_requests_with_a_wrong_password_cost_two_logins_at_the_most() {
+    let world = world();
+    world.cms.change_password("another");
+    let since = Instant::now();
+    let answers = thousand(&world, &world.supervisor());
+    assert_eq!(answers.len(), 1000);
+    for answer in answers {
+        assert!(answer.starts_with("HTTP/1.1 502 ") && answer.contains("GW-5001"), "{answer}");
+    }
+    assert_few_guesses(&world, since);
+    assert_eq!(world.gateway.metric("cms_gateway_credential_refused"), Some(1.0));
+    let counted = world.gateway.metric("cms_gateway_credential_refusals_total");
+    assert_eq!(counted, Some(world.cms.refusals() as f64));
+}
+
+#[test]
+fn nor_do_they_when_the_password_was_right_before() {
+    let world = world();
+    let token = world.supervisor();
+    assert_eq!(world.put(&token, support::SAMPLE).status, 200);
+    world.cms.change_password("another");
+    let since = Instant::now();
+    let answers = thousand(&world, &token);
+    let refused = answers.iter().filter(|answer| answer.contains("GW-5001")).count();
+    assert_eq!(refused, 1000);
+    assert_few_guesses(&world, since);
+}
+
+#[test]
+fn a_thousand_requests_with_a_right_password_are_all_served() {
+    let world = world();
+    let answers = thousand(&world, &world.supervisor());
+    let served = answers.iter().filter(|answer| answer.starts_with("HTTP/1.1 200 ")).count();
+    assert_eq!(served, 1000);
+    assert_eq!(world.cms.calls(), 1000);
+}
+
+#[test]
+fn a_new_password_in_the_store_ends_the_refusal_within_a_second() {
+    let world = world();
+    let token = world.supervisor();
+    world.cms.change_password("another");
+    assert_eq!(world.put(&token, support::SAMPLE).code(), "GW-5001");
+    let before = world.cms.refusals();
+    write_secret(&world.folder.path().join("password"), "another");
+    wait_for("the new password", || world.put(&token, support::SAMPLE).status == 200);
+    assert_eq!(world.gateway.metric("cms_gateway_credential_refused"), Some(0.0));
+    let probes = world.gateway.metric("cms_gateway_credential_probes_total{result=\"failure\"}");
+    assert_eq!(world.cms.refusals() - before, probes.unwrap_or_default() as u64);
+}
