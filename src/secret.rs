@@ -1,21 +1,31 @@
 //! Secrets in files, which nobody else may read.
 
 use std::fs::{File, Metadata};
-use std::io::{self, Read};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
-use std::path::Path;
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Component, Path};
 use std::time::SystemTime;
 
 use rustix::fs::OFlags;
+use rustix::process::geteuid;
 use zeroize::Zeroizing;
 
 /// The longest secret, in bytes.
 pub(crate) const LARGEST: usize = 4096;
 
-/// The text of a file of mode 0600 or less, without its last line's end, and when it was changed.
-pub(crate) fn read(path: &Path) -> Result<(Zeroizing<String>, Option<SystemTime>), String> {
-    let (text, metadata) = read_up_to(path, LARGEST)?;
-    Ok((text, metadata.modified().ok()))
+/// The variable that names the folder in which systemd puts the credentials of a service.
+pub(crate) const CREDENTIALS_DIRECTORY: &str = "CREDENTIALS_DIRECTORY";
+
+/// A file's text without its last line's end, and when it was changed.
+pub(crate) type Read = (Zeroizing<String>, Option<SystemTime>);
+
+/// Reads a file that only this process's user may read, or to which somebody else has let it.
+///
+/// Others may never read it. Its group may where the file belongs to another user, as in the
+/// volumes of a pod with `fsGroup` (root, 0440), or lies in the folder of systemd's credentials,
+/// whose access control list shows as the group's mode.
+pub(crate) fn read(path: &Path) -> Result<Read, String> {
+    read_up_to(path, LARGEST).map(changed)
 }
 
 /// The same of a file of another size, with all that the system knew of it before the reading. Of a
@@ -23,6 +33,40 @@ pub(crate) fn read(path: &Path) -> Result<(Zeroizing<String>, Option<SystemTime>
 pub(crate) fn read_up_to(
     path: &Path,
     largest: usize,
+) -> Result<(Zeroizing<String>, Metadata), String> {
+    read_if(path, largest, |metadata| {
+        let mode = metadata.mode() & 0o777;
+        let is_given = metadata.uid() != geteuid().as_raw() || is_credential_of_systemd(path);
+        if mode & 0o077 == 0 || mode & 0o077 == 0o040 && is_given {
+            return Ok(());
+        }
+        Err(format!(
+            "{} has mode {mode:04o}, which lets others at it; set 0600 (defaultMode 0400 in the \
+             volume of a pod)",
+            path.display()
+        ))
+    })
+}
+
+/// Reads a file that somebody else gave the mode that it has.
+pub(crate) fn read_of_any_mode(path: &Path) -> Result<Read, String> {
+    read_if(path, LARGEST, |_| Ok(())).map(changed)
+}
+
+fn is_credential_of_systemd(path: &Path) -> bool {
+    let folder = std::env::var_os(CREDENTIALS_DIRECTORY).filter(|folder| !folder.is_empty());
+    let climbs = path.components().any(|part| part == Component::ParentDir);
+    folder.is_some_and(|folder| !climbs && path.starts_with(folder))
+}
+
+fn changed((text, metadata): (Zeroizing<String>, Metadata)) -> Read {
+    (text, metadata.modified().ok())
+}
+
+fn read_if(
+    path: &Path,
+    largest: usize,
+    is_fit: impl FnOnce(&Metadata) -> Result<(), String>,
 ) -> Result<(Zeroizing<String>, Metadata), String> {
     let shown = path.display();
     let unreadable = |error: io::Error| format!("{shown} can't be read: {error}");
@@ -33,15 +77,55 @@ pub(crate) fn read_up_to(
     if !metadata.is_file() {
         return Err(format!("{shown} is not a file"));
     }
-    let mode = metadata.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(format!("{shown} has mode {mode:04o}, which lets others at it; set 0600"));
-    }
+    is_fit(&metadata)?;
     // Room for all of it from the start, so that no smaller buffer is left behind in memory.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(largest + 2));
+    let mut bytes = Zeroizing::new(Vec::with_capacity(largest + 64));
     file.take(largest as u64 + 2).read_to_end(&mut bytes).map_err(unreadable)?;
     let text = std::str::from_utf8(&bytes).map_err(|_| format!("{shown} is not UTF-8"))?;
     let text = text.strip_suffix('\n').unwrap_or(text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     Ok((Zeroizing::new(text.to_owned()), metadata))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::{PermissionsExt, chown};
+
+    use super::*;
+
+    fn told(path: &Path) -> Result<String, String> {
+        read(path).map(|(text, _)| text.to_string())
+    }
+
+    #[test]
+    fn nobody_else_may_read_a_secret_unless_it_was_given_so() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("secret");
+        fs::write(&path, "hidden\r\n").unwrap();
+        let set = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        for mode in [0o600, 0o400, 0o700] {
+            set(mode);
+            assert_eq!(told(&path), Ok("hidden".to_owned()), "{mode:o}");
+        }
+        for mode in [0o640, 0o440, 0o604, 0o601, 0o644, 0o620, 0o666] {
+            set(mode);
+            let refused = told(&path).unwrap_err();
+            let shown = format!("mode {mode:04o}");
+            for words in [shown.as_str(), "0600", "defaultMode 0400"] {
+                assert!(refused.contains(words), "{refused}");
+            }
+            assert!(read_of_any_mode(&path).is_ok());
+        }
+        // Only root can give a file to another user.
+        if geteuid().is_root() {
+            chown(&path, Some(12345), None).unwrap();
+            for (mode, is_fit) in
+                [(0o440, true), (0o640, true), (0o444, false), (0o460, false), (0o450, false)]
+            {
+                set(mode);
+                assert_eq!(told(&path).is_ok(), is_fit, "{mode:o}");
+            }
+        }
+    }
 }
