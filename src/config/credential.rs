@@ -1,13 +1,20 @@
 //! `[credential]`: where the CMS's user name and password are kept, and how long they count.
+//!
+//! Each kind of source reads its own keys, in a file beside this one.
+
+mod env;
+mod file;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::section::Section;
+pub use self::env::Env;
+pub use self::file::File;
+use super::section::{Located, Section};
 use super::sections::{HOUR, MILLISECOND, SECOND};
-use crate::credential::{Source, source};
+use crate::credential::Source;
 use crate::secret;
 
 /// The CMS's user name and password.
@@ -23,29 +30,15 @@ pub struct Credential {
     pub overlap: Duration,
 }
 
-/// Two files, whose mode must be 0600 or narrower.
-#[derive(Debug, Clone)]
-pub struct File {
-    /// The user name's file.
-    pub username: PathBuf,
-    /// The password's file.
-    pub password: PathBuf,
-}
-
-/// Two environment variables of this process; for development.
-#[derive(Debug, Clone)]
-pub struct Env {
-    /// The name of the user name's variable.
-    pub username: String,
-    /// The name of the password's variable.
-    pub password: String,
-}
-
 /// Reads one kind of source's keys.
 type Reader = fn(&mut Section, &BTreeMap<String, String>) -> Option<Arc<dyn Source>>;
 
 /// The kinds of sources, by the names that the key `source` takes.
-const SOURCES: &[(&str, Reader)] = &[("file", file), ("env", env)];
+const SOURCES: &[(&str, Reader)] =
+    &[("file", file::file), ("env", env::env)];
+
+/// What a path begins with that is in the folder of systemd's credentials.
+const CREDENTIALS: &str = "$CREDENTIALS_DIRECTORY/";
 
 pub(super) fn credential(
     mut section: Section,
@@ -60,41 +53,29 @@ pub(super) fn credential(
     Some(Credential { source: source?, refresh, max_stale, overlap })
 }
 
-fn file(section: &mut Section, _: &BTreeMap<String, String>) -> Option<Arc<dyn Source>> {
-    let mut part = |key, is_username| {
-        let path = section.path(key);
-        let path = section.require(key, path, &format!("\"/run/secrets/cms/{key}\""))?;
-        let wrong = match secret::read(&path.value) {
-            Err(error) => Some(error),
-            Ok((text, _)) => source::fault(&text, is_username)
-                .map(|wrong| format!("{} {wrong}", path.value.display())),
-        };
-        if let Some(wrong) = wrong {
-            section.fault_of(&path, wrong);
-        }
-        Some(path.value)
-    };
-    let (username, password) = (part("username", true), part("password", false));
-    Some(Arc::new(File { username: username?, password: password? }))
-}
-
-fn env(section: &mut Section, variables: &BTreeMap<String, String>) -> Option<Arc<dyn Source>> {
-    let mut part = |key, example, is_username| {
-        let name = section.text(key);
-        let name = section.require(key, name, example)?;
-        let shown = &name.value;
-        let wrong = match variables.get(shown) {
-            None => Some(format!("the environment has no variable {shown}; set it")),
-            Some(text) => {
-                source::fault(text, is_username).map(|wrong| format!("variable {shown} {wrong}"))
+/// The path of a secret's file. A relative one starts at the folder of the configuration, and one
+/// that begins with `$CREDENTIALS_DIRECTORY/` where systemd puts the credentials of a service.
+fn secret_file(
+    section: &mut Section,
+    key: &str,
+    environment: &BTreeMap<String, String>,
+) -> Option<Located<PathBuf>> {
+    let text = section.text(key)?;
+    let value = match text.value.strip_prefix(CREDENTIALS) {
+        None => section.in_folder(&text.value),
+        Some(name) => match environment.get(secret::CREDENTIALS_DIRECTORY).map(Path::new) {
+            Some(folder) if folder.is_absolute() => folder.join(name),
+            Some(_) => {
+                section.fault_of(&text, "needs CREDENTIALS_DIRECTORY to be an absolute path");
+                return None;
             }
-        };
-        if let Some(wrong) = wrong {
-            section.fault_of(&name, wrong);
-        }
-        Some(name.value)
+            None => {
+                let wrong = "needs the variable CREDENTIALS_DIRECTORY, which systemd sets for a \
+                             service with LoadCredential= and for nothing else";
+                section.fault_of(&text, wrong);
+                return None;
+            }
+        },
     };
-    let username = part("username", "\"CMS_USERNAME\"", true);
-    let password = part("password", "\"CMS_PASSWORD\"", false);
-    Some(Arc::new(Env { username: username?, password: password? }))
+    Some(Located { value, place: text.place, key: text.key })
 }

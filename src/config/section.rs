@@ -200,6 +200,11 @@ impl Section {
         Some(Located { value: self.folder.join(text.value), place: text.place, key: text.key })
     }
 
+    /// The path of a text that was taken out before, as [`Self::path`] gives it.
+    pub(super) fn in_folder(&self, path: &str) -> PathBuf {
+        self.folder.join(path)
+    }
+
     /// One of a few words.
     pub(super) fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Option<T> {
         let text = self.text(key)?;

@@ -9,8 +9,9 @@
 //!   another one, but for one try after a pause that grows from one second to sixty.
 //! - With an overlap, the credential before serves meanwhile.
 
-mod env;
-mod file;
+mod disk;
+pub(crate) mod env;
+pub(crate) mod file;
 pub(crate) mod source;
 mod standing;
 
