@@ -3,6 +3,7 @@
 //! Each kind of source reads its own keys, in a file beside this one.
 
 mod env;
+mod exec;
 mod file;
 
 use std::collections::BTreeMap;
@@ -11,6 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::env::Env;
+pub use self::exec::Exec;
 pub use self::file::File;
 use super::section::{Located, Section};
 use super::sections::{HOUR, MILLISECOND, SECOND};
@@ -35,7 +37,7 @@ type Reader = fn(&mut Section, &BTreeMap<String, String>) -> Option<Arc<dyn Sour
 
 /// The kinds of sources, by the names that the key `source` takes.
 const SOURCES: &[(&str, Reader)] =
-    &[("file", file::file), ("env", env::env)];
+    &[("file", file::file), ("env", env::env), ("exec", exec::exec)];
 
 /// What a path begins with that is in the folder of systemd's credentials.
 const CREDENTIALS: &str = "$CREDENTIALS_DIRECTORY/";

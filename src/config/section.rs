@@ -205,6 +205,20 @@ impl Section {
         self.folder.join(path)
     }
 
+    /// A list of any texts, if it is there: one may stand there twice, or be empty.
+    pub(super) fn words(&mut self, key: &str) -> Option<Located<Vec<String>>> {
+        let node = self.take(key)?;
+        let Value::List(list) = &node.value else {
+            return self.wrong(&node, key, "a list of texts, as [\"one\", \"two\"]");
+        };
+        let words = list.iter().map(|item| match &item.value {
+            Value::Text(text) => Some(text.clone()),
+            _ => self.wrong(item, key, "a text in quotes"),
+        });
+        let words: Option<Vec<String>> = words.collect();
+        words.map(|words| self.located(&node, key, words))
+    }
+
     /// One of a few words.
     pub(super) fn choice<T: Copy>(&mut self, key: &str, choices: &[(&str, T)]) -> Option<T> {
         let text = self.text(key)?;

@@ -11,7 +11,9 @@
 
 mod disk;
 pub(crate) mod env;
+mod exec;
 pub(crate) mod file;
+mod json;
 pub(crate) mod source;
 mod standing;
 
