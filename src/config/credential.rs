@@ -5,6 +5,7 @@
 mod env;
 mod exec;
 mod file;
+mod vault;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,6 +15,7 @@ use std::time::Duration;
 pub use self::env::Env;
 pub use self::exec::Exec;
 pub use self::file::File;
+pub use self::vault::{Login, Vault};
 use super::section::{Located, Section};
 use super::sections::{HOUR, MILLISECOND, SECOND};
 use crate::credential::Source;
@@ -37,7 +39,7 @@ type Reader = fn(&mut Section, &BTreeMap<String, String>) -> Option<Arc<dyn Sour
 
 /// The kinds of sources, by the names that the key `source` takes.
 const SOURCES: &[(&str, Reader)] =
-    &[("file", file::file), ("env", env::env), ("exec", exec::exec)];
+    &[("file", file::file), ("env", env::env), ("vault", vault::vault), ("exec", exec::exec)];
 
 /// What a path begins with that is in the folder of systemd's credentials.
 const CREDENTIALS: &str = "$CREDENTIALS_DIRECTORY/";

@@ -16,6 +16,7 @@ pub(crate) mod file;
 mod json;
 pub(crate) mod source;
 mod standing;
+pub(crate) mod vault;
 
 use std::fmt;
 use std::ops::Deref;
