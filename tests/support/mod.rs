@@ -443,3 +443,6 @@ pub mod bound;
 pub mod issuers;
 pub mod provider;
 pub mod sender;
+
+/// For the tests with a store of secrets.
+pub mod vault;
