@@ -61,8 +61,8 @@ fn assert_no_credential(world: &World) {
 
 /// What the records say of the credential of the last change.
 fn credential(world: &World) -> Value {
-    let outcomes = world.records().into_iter().filter(|record| record["kind"] == "outcome");
-    outcomes.last().unwrap()["credential"].clone()
+    let records = world.records();
+    records.iter().rfind(|record| record["kind"] == "outcome").unwrap()["credential"].clone()
 }
 
 #[test]
@@ -303,6 +303,23 @@ fn a_lease_is_renewed_and_not_beyond_what_the_store_gives() {
     assert_eq!(login, json!({"role_id": "role", "secret_id": "the-secret-id"}));
     wait_for_reads(&world, "success");
     assert_eq!(reads(&world, "failure"), 0.0, "{}", world.gateway.log());
+}
+
+#[test]
+fn a_token_of_somebody_else_is_renewed_while_it_can_be() {
+    let store = Scripted::start(|asked| match asked.path.as_str() {
+        "/v1/auth/token/lookup-self" => {
+            Said::Json(200, json!({"data": {"ttl": 6, "renewable": true, "id": TOKEN}}))
+        }
+        "/v1/auth/token/renew-self" => lease(asked.token(), 3600, true),
+        _ => versioned(cms::ACCOUNT.0, cms::ACCOUNT.1, 1),
+    });
+    let world = by_token(&store.url());
+    wait_for("the renewal", || store.count("/renew-self") == 1);
+    wait_for_reads(&world, "success");
+    assert!(store.asked().iter().all(|asked| asked.token() == TOKEN));
+    assert_eq!((store.count("/lookup-self"), store.count("/renew-self")), (1, 1));
+    assert_eq!(reads(&world, "failure"), 0.0);
 }
 
 #[test]

@@ -12,6 +12,8 @@ mod answer;
 mod location;
 mod login;
 mod session;
+#[cfg(test)]
+mod tests;
 mod wire;
 
 use tokio::sync::Mutex;
