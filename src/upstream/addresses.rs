@@ -164,3 +164,57 @@ impl Addresses {
         ConnectError::Lookup(format!("{}: no answer in time", self.host))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(address: &str) -> SocketAddr {
+        SocketAddr::new(address.parse().unwrap(), 80)
+    }
+
+    fn soon() -> Instant {
+        Instant::now() + PATIENCE
+    }
+
+    #[tokio::test]
+    async fn an_address_is_its_own() {
+        for (host, expected) in [("127.0.0.3", "127.0.0.3"), ("[::1]", "::1")] {
+            let addresses = Addresses::new(host, 80, PAUSE);
+            assert_eq!(*addresses.known(soon()).await.unwrap(), [at(expected)]);
+            assert!(addresses.include(expected.parse().unwrap()));
+            assert!(addresses.refresh.is_none());
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_good_answer_serves_until_there_is_another() {
+        let addresses = Addresses::new("cms.example.com", 80, PAUSE);
+        addresses.keep(vec![at("127.0.0.1"), at("127.0.0.2")]);
+        addresses.fail(&mut *addresses.lookup.lock().await, "no answer".to_owned());
+        assert_eq!(addresses.known(soon()).await.unwrap().len(), 2);
+        addresses.keep(vec![at("127.0.0.2")]);
+        assert!(!addresses.include("127.0.0.1".parse().unwrap()));
+        assert!(addresses.include("127.0.0.2".parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn a_resolver_that_hangs_is_asked_once_and_nobody_waits_for_it_longer_than_he_may() {
+        let addresses = Arc::new(Addresses::new("cms.example.com", 80, PAUSE));
+        let (answer, answered) = std::sync::mpsc::channel::<()>();
+        let hanging = tokio::task::spawn_blocking(move || {
+            let _ = answered.recv();
+            Ok(vec![at("127.0.0.1")])
+        });
+        addresses.lookup.lock().await.under_way = Some(hanging);
+        for _ in 0..3 {
+            let by = Instant::now() + Duration::from_millis(20);
+            let error = addresses.known(by).await.unwrap_err();
+            assert!(error.to_string().contains("no answer in time"), "{error}");
+        }
+        assert!(addresses.lookup.lock().await.under_way.is_some(), "the same one");
+        drop(answer);
+        assert_eq!(*addresses.known(soon()).await.unwrap(), [at("127.0.0.1")]);
+        assert!(addresses.lookup.lock().await.failure.is_none());
+    }
+}

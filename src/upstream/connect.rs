@@ -30,8 +30,6 @@ use tower::Service;
 use super::stream::{Open, Stream, Traffic, Transport};
 use super::tls::words;
 
-/// The most headers of an answer.
-const HEADERS: usize = 100;
 /// The largest head of an answer, in bytes.
 const LARGEST_HEAD: u32 = 64 << 10;
 /// How much of one answer and of all answers of an HTTP/2 connection may come unread, in bytes.
@@ -157,8 +155,9 @@ async fn connect(
 async fn http1(stream: Stream, peer: IpAddr) -> Result<Opened, ConnectError> {
     let traffic = stream.traffic();
     let shaken = http1::Builder::new()
-        .max_headers(HEADERS)
-        .max_buf_size(LARGEST_HEAD as usize)
+        // The most headers are 100; to say so would cost an allocation for each answer.
+        .max_header_size(LARGEST_HEAD as usize)
+        .max_buf_size(2 * LARGEST_HEAD as usize)
         .handshake(TokioIo::new(stream))
         .await;
     let (sender, connection) = shaken.map_err(|error| ConnectError::Io(error.to_string()))?;

@@ -20,6 +20,8 @@ mod failure;
 mod pool;
 mod server;
 mod stream;
+#[cfg(test)]
+mod tests;
 pub(crate) mod tls;
 mod tries;
 

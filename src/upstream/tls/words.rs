@@ -78,7 +78,8 @@ fn of_certificate(error: &CertificateError) -> String {
                 "the CMS's certificate is for {presented} and not for {expected}; see server_name"
             )
         }
-        CertificateError::UnknownIssuer => {
+        // The second where the CA has the name of one that is trusted, and another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "the CMS's certificate is from a CA that is not trusted; see ca".to_owned()
         }
         CertificateError::Revoked => "the CMS's certificate was revoked".to_owned(),
@@ -100,6 +101,8 @@ fn is_about_certificates(alert: AlertDescription) -> bool {
             | AlertDescription::CertificateUnknown
             | AlertDescription::UnknownCA
             | AlertDescription::AccessDenied
+            // Its signature is not by who it says.
+            | AlertDescription::DecryptError
             | AlertDescription::CertificateRequired
     )
 }
