@@ -97,15 +97,17 @@ impl Connection {
         let is_reused = self.is_reused();
         match self.kind {
             Kind::Http1 { mut http1, .. } => {
+                let attempt = Attempt::begin(&http1.traffic, is_reused);
                 let sending = http1.sender.try_send_request(request);
-                let exchanged = limits.exchange(sending, &http1.traffic, is_reused).await?;
+                let exchanged = limits.exchange(sending, attempt).await?;
                 self.pool.put_back(http1);
                 Ok(exchanged)
             }
             Kind::Http2(place) => {
                 let mut sender = place.shared.sender.clone();
+                let attempt = Attempt::begin(&place.shared.traffic, is_reused);
                 let sending = sender.try_send_request(request);
-                let exchanged = limits.exchange(sending, &place.shared.traffic, is_reused).await;
+                let exchanged = limits.exchange(sending, attempt).await;
                 match &exchanged {
                     Ok(_) => place.note_answer(),
                     Err(ExchangeFault::TooLarge(_)) => {}
@@ -149,14 +151,12 @@ impl Limits {
     async fn exchange(
         &self,
         sending: impl Future<Output = Result<Response<Incoming>, TrySendError<Request<Full<Bytes>>>>>,
-        traffic: &Traffic,
-        is_reused: bool,
+        attempt: Attempt<'_>,
     ) -> Result<Exchanged, ExchangeFault> {
-        let before = traffic.counts();
         let answer = match timeout_at(self.head_by.into(), sending).await {
             Err(_) => return Err(ExchangeFault::NoHead),
             Ok(Ok(answer)) => answer,
-            Ok(Err(error)) => return Err(fate(&error, before, traffic.counts(), is_reused)),
+            Ok(Err(error)) => return Err(attempt.fate(&error)),
         };
         let (head, body) = answer.into_parts();
         if body.size_hint().lower() > self.largest as u64 {
@@ -177,29 +177,39 @@ impl Limits {
     }
 }
 
-/// What became of a request that has no answer.
-fn fate<B>(
-    error: &TrySendError<B>,
+/// A request on its way.
+struct Attempt<'a> {
+    traffic: &'a Traffic,
     before: Counts,
-    after: Counts,
     is_reused: bool,
-) -> ExchangeFault {
-    let cause = innermost(error.error());
-    let is_untouched = error.message().is_some() || before.written == after.written;
-    if is_untouched || was_not_taken(cause) {
-        return ExchangeFault::NotSent(cause.to_string());
+}
+
+impl<'a> Attempt<'a> {
+    /// To be called before hyper has the request, which it may write at once on another thread.
+    fn begin(traffic: &'a Traffic, is_reused: bool) -> Self {
+        Self { traffic, before: traffic.counts(), is_reused }
     }
-    if after.read > before.read || error.error().is_timeout() {
-        return ExchangeFault::Broken(cause.to_string());
-    }
-    if is_reused {
-        return ExchangeFault::Stale(cause.to_string());
-    }
-    // In TLS 1.3 a client hears only now that its certificate is refused; the server has read
-    // nothing of the request then, since the handshake did not end for it.
-    match words::of_refusal(error.error()) {
-        Some(refusal) => ExchangeFault::NotSent(refusal),
-        None => ExchangeFault::Broken(cause.to_string()),
+
+    /// What became of a request that has no answer.
+    fn fate<B>(&self, error: &TrySendError<B>) -> ExchangeFault {
+        let (before, after) = (self.before, self.traffic.counts());
+        let cause = innermost(error.error());
+        let is_untouched = error.message().is_some() || before.written == after.written;
+        if is_untouched || was_not_taken(cause) {
+            return ExchangeFault::NotSent(cause.to_string());
+        }
+        if after.read > before.read || error.error().is_timeout() {
+            return ExchangeFault::Broken(cause.to_string());
+        }
+        if self.is_reused {
+            return ExchangeFault::Stale(cause.to_string());
+        }
+        // In TLS 1.3 a client hears only now that its certificate is refused; the server has read
+        // nothing of the request then, since the handshake did not end for it.
+        match words::of_refusal(error.error()) {
+            Some(refusal) => ExchangeFault::NotSent(refusal),
+            None => ExchangeFault::Broken(cause.to_string()),
+        }
     }
 }
 

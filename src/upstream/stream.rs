@@ -74,6 +74,16 @@ impl Stream {
     pub(super) fn traffic(&self) -> Arc<Traffic> {
         Arc::clone(&self.traffic)
     }
+
+    fn note_written(&self, written: &io::Result<usize>) {
+        let count = match (written, &self.transport) {
+            (Ok(written), _) => *written as u64,
+            (Err(_), Transport::Plain(_)) => 0,
+            // One record may have gone before the next one failed: at least a byte, for all we know.
+            (Err(_), Transport::Tls(_)) => 1,
+        };
+        self.traffic.written.fetch_add(count, Ordering::Release);
+    }
 }
 
 impl AsyncRead for Stream {
@@ -102,9 +112,9 @@ impl AsyncWrite for Stream {
         let written = ready!(match &mut self.transport {
             Transport::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Transport::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        })?;
-        self.traffic.written.fetch_add(written as u64, Ordering::Release);
-        Poll::Ready(Ok(written))
+        });
+        self.note_written(&written);
+        Poll::Ready(written)
     }
 
     fn poll_write_vectored(
@@ -115,9 +125,9 @@ impl AsyncWrite for Stream {
         let written = ready!(match &mut self.transport {
             Transport::Plain(stream) => Pin::new(stream).poll_write_vectored(context, slices),
             Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(context, slices),
-        })?;
-        self.traffic.written.fetch_add(written as u64, Ordering::Release);
-        Poll::Ready(Ok(written))
+        });
+        self.note_written(&written);
+        Poll::Ready(written)
     }
 
     fn is_write_vectored(&self) -> bool {

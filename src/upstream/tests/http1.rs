@@ -200,6 +200,21 @@ async fn an_exchange_that_nobody_waits_for_closes_its_connection() {
 }
 
 #[tokio::test]
+async fn a_server_that_reads_nothing_keeps_no_connection() {
+    let pair = Pair::plain(|_, stream| async move {
+        tokio::time::sleep(PATIENCE * 2).await;
+        drop(stream);
+    })
+    .await;
+    let long = Full::new(Bytes::from(vec![b'x'; 64 << 20]));
+    let request = Request::put("/path").body(long).unwrap();
+    let (connection, moment) = (pair.connect().await, Instant::now() + MOMENT);
+    let fault = connection.exchange(request, moment, soon(), LARGEST).await.unwrap_err();
+    assert_eq!(fault, ExchangeFault::NoHead);
+    pair.wait_for_open(0).await;
+}
+
+#[tokio::test]
 async fn an_answer_that_is_too_large_is_not_read_on() {
     let long = "x".repeat(LARGEST + 1);
     let told = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", LARGEST + 1);
