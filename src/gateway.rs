@@ -19,7 +19,7 @@
 
 pub mod body;
 pub mod head;
-mod rates;
+pub(crate) mod rates;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -117,11 +117,14 @@ impl Gateway {
             Ok(answer) => reply::json(answer.status, answer.body, context.request_id),
             Err(problem) => problem.response(context.request_id),
         };
-        let Seen { operation, decision, receipt, nonce, body_is_read } = seen;
+        let Seen { operation, decision, caller, receipt, nonce, body_is_read } = seen;
         if leaves_body && !body_is_read {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         reply::attach(&mut response, receipt.as_ref(), nonce.as_deref());
+        if let (Some(rates), Some(caller)) = (&self.rates, &caller) {
+            reply::attach_standing(&mut response, rates.standing(caller));
+        }
         let status = response.status();
         self.metrics.requests.with_label_values(&[operation, decision, status.as_str()]).inc();
         let elapsed = started.elapsed();
@@ -185,6 +188,7 @@ impl Gateway {
         let refuse = |unauthenticated| self.refuse(context, unauthenticated);
         let call = Call::of(&request, context.certificate);
         let principal = self.identity.authenticate(call).await.map_err(refuse)?;
+        seen.caller = Some(Arc::clone(principal.verified()));
         seen.nonce = self.identity.nonce(&principal);
         let change = self.read(&principal, operation, request, seen).await?;
         // The body may have taken its time.
@@ -307,6 +311,7 @@ impl Gateway {
 struct Seen {
     operation: &'static str,
     decision: &'static str,
+    caller: Option<Arc<Verified>>,
     receipt: Option<Receipt>,
     /// For the caller's next proof.
     nonce: Option<String>,
@@ -316,7 +321,8 @@ struct Seen {
 impl Default for Seen {
     fn default() -> Self {
         let (operation, decision) = ("none", "none");
-        Self { operation, decision, receipt: None, nonce: None, body_is_read: false }
+        let (caller, receipt, nonce) = (None, None, None);
+        Self { operation, decision, caller, receipt, nonce, body_is_read: false }
     }
 }
 

@@ -19,6 +19,7 @@ use crate::context::REQUEST_ID;
 use crate::credential::CredentialError;
 use crate::gateway::body::BodyError;
 use crate::gateway::head::HeadError;
+use crate::gateway::rates::Standing;
 use crate::identity::{ProofFault, Refusal, SenderFault, algorithm};
 use crate::operation::{BodyFault, RouteError};
 use crate::policy::Denied;
@@ -266,6 +267,32 @@ pub fn attach<B>(response: &mut Response<B>, receipt: Option<&Receipt>, nonce: O
         if let Some(value) = value {
             response.headers_mut().insert(name, value);
         }
+    }
+}
+
+/// The headers of a caller's rate (draft-ietf-httpapi-ratelimit-headers-11, sections 3 and 4). No
+/// partition key is told: it would be the caller's name.
+static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+
+/// Tells an authenticated caller how it stands with its rate. Nobody is told to come back before it
+/// may send again.
+pub(crate) fn attach_standing<B>(response: &mut Response<B>, standing: Standing) {
+    let Standing { quota, window, remaining, until_more } = standing;
+    let policy = format!("\"caller\";q={quota};w={window}");
+    let limit = format!("\"caller\";r={remaining};t={until_more}");
+    let is_over = response.status() == Code::OverRate.status();
+    let headers = response.headers_mut();
+    for (name, text) in [(&RATE_LIMIT_POLICY, policy), (&RATE_LIMIT, limit)] {
+        if let Ok(value) = HeaderValue::from_str(&text) {
+            headers.insert(name, value);
+        }
+    }
+    let told = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse::<u64>().ok());
+    if let Some(told) = told
+        && (is_over || (remaining == 0 && told < until_more))
+    {
+        headers.insert(RETRY_AFTER, until_more.into());
     }
 }
 
