@@ -242,6 +242,10 @@ impl Metrics {
             )?,
             registry: registry.clone(),
         };
+        // What appears with its first failure has not increased by it, for an alert.
+        for result in ["success", "failure"] {
+            let _ = metrics.credential_refresh.with_label_values(&[result]);
+        }
         let build = register(
             &registry,
             GaugeVec::new(opts("build_info", "1, with the version that runs."), &["version"])?,
