@@ -56,7 +56,8 @@ fn parameters<const N: usize>(item: &str, names: [&str; N]) -> [u64; N] {
 
 fn limited(rate: &str) -> World {
     let world = World::with(|config| {
-        *config += &format!("response_timeout = \"2s\"\n[limits]\nrate = {{ {rate} }}\n");
+        // Some must wait for it; it leaves the others time enough to ask meanwhile.
+        *config += &format!("response_timeout = \"5s\"\n[limits]\nrate = {{ {rate} }}\n");
     });
     world.gateway.wait_until_ready();
     world
