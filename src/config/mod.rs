@@ -5,6 +5,7 @@
 //! `check` and `serve` come through the same [`load`], so that they refuse the same faults in the
 //! same words.
 
+pub mod aws;
 pub mod credential;
 mod document;
 mod fault;

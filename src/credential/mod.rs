@@ -9,6 +9,7 @@
 //!   another one, but for one try after a pause that grows from one second to sixty.
 //! - With an overlap, the credential before serves meanwhile.
 
+pub(crate) mod aws;
 mod disk;
 pub(crate) mod env;
 mod exec;

@@ -1,0 +1,60 @@
+//! The requests of one fetch, which share one time limit.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::Request;
+use http_body_util::Full;
+use zeroize::Zeroize;
+
+use super::super::source::SourceError;
+use crate::client::{Client, Exchanged};
+
+/// The largest answer, in bytes: a secret has 64 KiB at most, and JSON in JSON about twice that.
+const LARGEST: usize = 128 * 1024;
+
+/// The requests of one fetch.
+pub(super) struct Call<'a> {
+    client: &'a Client<Full<Bytes>>,
+    until: Instant,
+}
+
+impl<'a> Call<'a> {
+    pub(super) fn new(client: &'a Client<Full<Bytes>>, timeout: Duration) -> Self {
+        Self { client, until: Instant::now() + timeout }
+    }
+
+    /// The same with half of the time that is left, so that the rest is left for what follows.
+    pub(super) fn half(&self) -> Self {
+        Self::new(self.client, self.left() / 2)
+    }
+
+    /// The same with no more time than this.
+    pub(super) fn at_most(&self, timeout: Duration) -> Self {
+        Self::new(self.client, self.left().min(timeout))
+    }
+
+    /// Sends a request to `whom` and reads the answer.
+    pub(super) async fn exchange(
+        &self,
+        whom: &str,
+        request: Request<Full<Bytes>>,
+    ) -> Result<Exchanged, SourceError> {
+        let at = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+        self.client
+            .exchange(request, self.left(), LARGEST)
+            .await
+            .map_err(|error| SourceError::Unavailable(format!("{whom} at {at}: {error}")))
+    }
+
+    fn left(&self) -> Duration {
+        self.until.saturating_duration_since(Instant::now())
+    }
+}
+
+/// Zeroes an answer that was read, where nobody else holds its memory.
+pub(super) fn wipe(body: Bytes) {
+    if let Ok(mut body) = body.try_into_mut() {
+        body.zeroize();
+    }
+}
