@@ -38,14 +38,13 @@ pub struct Credential {
 type Reader = fn(&mut Section, &BTreeMap<String, String>) -> Option<Arc<dyn Source>>;
 
 /// The kinds of sources, by the names that the key `source` takes.
-const SOURCES: &[(&str, Reader)] =
-    &[
-        ("file", file::file),
-        ("env", env::env),
-        ("vault", vault::vault),
-        ("aws-secrets-manager", super::aws::secrets_manager),
-        ("exec", exec::exec),
-    ];
+const SOURCES: &[(&str, Reader)] = &[
+    ("file", file::file),
+    ("env", env::env),
+    ("vault", vault::vault),
+    ("aws-secrets-manager", super::aws::secrets_manager),
+    ("exec", exec::exec),
+];
 
 /// What a path begins with that is in the folder of systemd's credentials.
 const CREDENTIALS: &str = "$CREDENTIALS_DIRECTORY/";

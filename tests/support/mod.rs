@@ -449,3 +449,6 @@ pub mod sender;
 
 /// For the tests with a store of secrets.
 pub mod vault;
+/// For the tests of the stores in which a credential may be.
+pub mod agent;
+pub mod moto;

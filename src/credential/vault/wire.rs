@@ -94,7 +94,7 @@ impl Wire {
                 SourceError::Malformed(self.told(ask.step, wrong))
             })?;
             let left = by.saturating_duration_since(Instant::now());
-            Ok(self.client.exchange(request, left, LARGEST).await)
+            Ok::<_, SourceError>(self.client.exchange(request, left, LARGEST).await)
         };
         let mut sent = send().await?;
         // As when the store closed a connection just before; asking again changes nothing.
