@@ -447,8 +447,8 @@ pub mod issuers;
 pub mod provider;
 pub mod sender;
 
-/// For the tests with a store of secrets.
-pub mod vault;
 /// For the tests of the stores in which a credential may be.
 pub mod agent;
 pub mod moto;
+/// For the tests with a store of secrets.
+pub mod vault;
