@@ -246,6 +246,10 @@ impl Metrics {
         for result in ["success", "failure"] {
             let _ = metrics.credential_refresh.with_label_values(&[result]);
         }
+        for result in ["success", "failure"] {
+            metrics.credential_probes.with_label_values(&[result]).inc_by(0);
+            metrics.upstream_tls_load.with_label_values(&[result]).inc_by(0);
+        }
         let build = register(
             &registry,
             GaugeVec::new(opts("build_info", "1, with the version that runs."), &["version"])?,

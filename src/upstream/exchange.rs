@@ -61,15 +61,30 @@ pub(super) enum ExchangeFault {
     /// The connection broke, or the answer is not HTTP. The request may have had its effect.
     #[error("the answer is broken: {0}")]
     Broken(String),
+    /// The same after a head with this status.
+    #[error("the answer is broken: {1}")]
+    CutOff(StatusCode, String),
     /// The answer's head did not come in time. The request may have had its effect.
     #[error("no answer in time")]
     NoHead,
     /// The answer's head came in time, its end did not. The request may have had its effect.
     #[error("no end of the answer in time")]
-    NoEnd,
+    NoEnd(StatusCode),
     /// The answer's body is larger than this many bytes. The request may have had its effect.
-    #[error("the answer is larger than {0} bytes")]
-    TooLarge(usize),
+    #[error("the answer is larger than {1} bytes")]
+    TooLarge(StatusCode, usize),
+}
+
+impl ExchangeFault {
+    /// The status of the answer, if its head came.
+    pub(super) fn status(&self) -> Option<StatusCode> {
+        match self {
+            Self::CutOff(status, _) | Self::NoEnd(status) | Self::TooLarge(status, _) => {
+                Some(*status)
+            }
+            Self::NotSent(_) | Self::Stale(_) | Self::Broken(_) | Self::NoHead => None,
+        }
+    }
 }
 
 impl Connection {
@@ -110,7 +125,7 @@ impl Connection {
                 let exchanged = limits.exchange(sending, attempt).await;
                 match &exchanged {
                     Ok(_) => place.note_answer(),
-                    Err(ExchangeFault::TooLarge(_)) => {}
+                    Err(ExchangeFault::TooLarge(..)) => {}
                     // It may be half open: whoever comes next had better have another one.
                     Err(_) => self.pool.retire(&place.shared),
                 }
@@ -160,19 +175,21 @@ impl Limits {
         };
         let (head, body) = answer.into_parts();
         if body.size_hint().lower() > self.largest as u64 {
-            return Err(ExchangeFault::TooLarge(self.largest));
+            return Err(ExchangeFault::TooLarge(head.status, self.largest));
         }
         let body = Limited::new(body, self.largest).collect();
         match timeout_at(self.whole_by.into(), body).await {
-            Err(_) => Err(ExchangeFault::NoEnd),
+            Err(_) => Err(ExchangeFault::NoEnd(head.status)),
             Ok(Ok(body)) => {
                 let (status, headers) = (head.status, head.headers);
                 Ok(Exchanged { status, headers, body: body.to_bytes() })
             }
             Ok(Err(error)) if error.is::<LengthLimitError>() => {
-                Err(ExchangeFault::TooLarge(self.largest))
+                Err(ExchangeFault::TooLarge(head.status, self.largest))
             }
-            Ok(Err(error)) => Err(ExchangeFault::Broken(innermost(error.as_ref()).to_string())),
+            Ok(Err(error)) => {
+                Err(ExchangeFault::CutOff(head.status, innermost(error.as_ref()).to_string()))
+            }
         }
     }
 }

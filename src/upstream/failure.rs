@@ -56,7 +56,7 @@ impl Failure {
         match fault {
             ExchangeFault::NotSent(why) => Self::Unreachable(why),
             ExchangeFault::NoHead => Self::TimedOut(settings.head_timeout),
-            ExchangeFault::NoEnd => Self::TimedOut(settings.response_timeout),
+            ExchangeFault::NoEnd(_) => Self::TimedOut(settings.response_timeout),
             fault => Self::Unintelligible(fault.to_string()),
         }
     }

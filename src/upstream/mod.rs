@@ -273,7 +273,9 @@ impl Upstream {
         match exchanged {
             Err(ExchangeFault::NotSent(_)) => Some(Reason::NotSent),
             Err(ExchangeFault::Stale(_)) => Some(Reason::Stale),
-            Err(ExchangeFault::Broken(_)) if may_repeat => Some(Reason::Reset),
+            Err(ExchangeFault::Broken(_) | ExchangeFault::CutOff(..)) if may_repeat => {
+                Some(Reason::Reset)
+            }
             Ok(answer) if may_repeat => {
                 let is_passing = matches!(
                     answer.status,

@@ -68,7 +68,7 @@ impl Tries {
                 self.answer = Some((exchanged.status, exchanged.body.clone()));
                 self.note(with, begun, Some(exchanged.status), None);
             }
-            Err(fault) => self.note(with, begun, None, Some(fault.to_string())),
+            Err(fault) => self.note(with, begun, fault.status(), Some(fault.to_string())),
         }
     }
 

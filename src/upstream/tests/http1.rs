@@ -104,7 +104,7 @@ async fn only_a_connection_that_has_served_can_be_stale() {
     let fault = exchange(connection).await.unwrap_err();
     assert!(matches!(fault, ExchangeFault::Stale(_)), "{fault:?}");
     let fault = pair.exchange().await.unwrap_err();
-    assert!(matches!(fault, ExchangeFault::Broken(_)), "{fault:?}");
+    assert!(matches!(fault, ExchangeFault::Broken(_) | ExchangeFault::CutOff(..)), "{fault:?}");
     assert_eq!(pair.accepted(), 2);
 }
 
@@ -119,7 +119,7 @@ async fn an_answer_that_has_begun_is_never_stale() {
     .await;
     pair.exchange().await.unwrap();
     let fault = pair.exchange().await.unwrap_err();
-    assert!(matches!(fault, ExchangeFault::Broken(_)), "{fault:?}");
+    assert!(matches!(fault, ExchangeFault::Broken(_) | ExchangeFault::CutOff(..)), "{fault:?}");
 }
 
 #[tokio::test]
@@ -138,7 +138,10 @@ async fn an_answer_that_is_no_http_or_breaks_off_is_broken() {
         })
         .await;
         let fault = pair.exchange().await.unwrap_err();
-        assert!(matches!(fault, ExchangeFault::Broken(_)), "{answer}: {fault:?}");
+        assert!(
+            matches!(fault, ExchangeFault::Broken(_) | ExchangeFault::CutOff(..)),
+            "{answer}: {fault:?}"
+        );
         pair.wait_for_open(0).await;
     }
     let headers: String = (0..101).map(|number| format!("H{number}: x\r\n")).collect();
@@ -153,7 +156,7 @@ async fn an_answer_that_is_no_http_or_breaks_off_is_broken() {
         })
         .await;
         let fault = pair.exchange().await.unwrap_err();
-        assert!(matches!(fault, ExchangeFault::Broken(_)), "{fault:?}");
+        assert!(matches!(fault, ExchangeFault::Broken(_) | ExchangeFault::CutOff(..)), "{fault:?}");
     }
 }
 
@@ -163,9 +166,18 @@ async fn what_takes_too_long_ends_in_time_and_its_connection_with_it() {
         ("", ExchangeFault::NoHead),
         ("HTTP/1.1 100 Continue\r\n\r\n", ExchangeFault::NoHead),
         ("HTTP/1.1 200 OK\r\nContent-", ExchangeFault::NoHead),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", ExchangeFault::NoEnd),
-        ("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{", ExchangeFault::NoEnd),
-        ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}", ExchangeFault::NoEnd),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n",
+            ExchangeFault::NoEnd(http::StatusCode::OK),
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{",
+            ExchangeFault::NoEnd(http::StatusCode::OK),
+        ),
+        (
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}",
+            ExchangeFault::NoEnd(http::StatusCode::OK),
+        ),
     ];
     for (answer, expected) in cases {
         let pair = Pair::plain(move |_, mut stream| async move {
@@ -227,7 +239,10 @@ async fn an_answer_that_is_too_large_is_not_read_on() {
             async move { answer_all(stream, &answer).await }
         })
         .await;
-        assert_eq!(pair.exchange().await.unwrap_err(), ExchangeFault::TooLarge(LARGEST));
+        assert_eq!(
+            pair.exchange().await.unwrap_err(),
+            ExchangeFault::TooLarge(http::StatusCode::OK, LARGEST)
+        );
         pair.wait_for_open(0).await;
     }
     let just = format!("HTTP/1.1 200 OK\r\nContent-Length: {LARGEST}\r\n\r\n{}", &long[1..]);
