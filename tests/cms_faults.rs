@@ -426,6 +426,8 @@ impl Row {
             Some(_) => assert_eq!(about, [&outcome["request_id"]]),
         }
         match self.words {
+            // What can't be understood is kept too.
+            None if self.client.1 == "GW-5004" => {}
             None => assert_eq!(upstream["answer"], Value::Null, "{outcome}"),
             Some(words) => {
                 let kept = upstream["answer"].as_str().unwrap();
@@ -570,7 +572,7 @@ fn has_a_certificate_of_another_name() {
 #[test]
 fn has_a_certificate_of_somebody_else() {
     let stranger = ServerAuthority::generate();
-    with_certificate(|_| stranger.identity("127.0.0.1"), &["issuer", "signature"]);
+    with_certificate(|_| stranger.identity("127.0.0.1"), &["not trusted"]);
 }
 
 // === its 401 ===

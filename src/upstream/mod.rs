@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
 use http::uri::Scheme;
 use http::{HeaderValue, Request, StatusCode};
 use http_body_util::Full;
@@ -283,10 +283,7 @@ impl Upstream {
                         | StatusCode::SERVICE_UNAVAILABLE
                         | StatusCode::GATEWAY_TIMEOUT
                 );
-                // A server that says when to come back is not asked before.
-                let may_be_asked =
-                    !answer.headers.contains_key(RETRY_AFTER) || !self.balance.is_alone();
-                (is_passing && may_be_asked).then_some(Reason::Answer)
+                is_passing.then_some(Reason::Answer)
             }
             _ => None,
         }

@@ -72,8 +72,7 @@ impl Tries {
         }
     }
 
-    /// One that ended as the one before it tells nothing new; nor do those beyond the first few,
-    /// but for the last.
+    /// Of very many the first few are kept, and the last.
     fn note(
         &mut self,
         with: &Chosen<'_>,
@@ -85,16 +84,8 @@ impl Tries {
         let server = Arc::clone(with.name());
         let status = status.map(|status| status.as_u16());
         let one = Try { server, status, error, duration_us };
-        if let Some(last) = self.tries.last_mut() {
-            let is_known =
-                last.server == one.server && last.status.is_none() && one.status.is_none();
-            if is_known && last.error == one.error {
-                last.duration_us = last.duration_us.saturating_add(one.duration_us);
-                return;
-            }
-            if self.tries.len() == MOST {
-                self.tries.pop();
-            }
+        if self.tries.len() == MOST {
+            self.tries.pop();
         }
         self.tries.push(one);
     }
