@@ -49,7 +49,7 @@ pub(super) fn keys(
         access_key_id.unwrap_or_default(),
         secret_access_key.unwrap_or_default(),
         token,
-        expiry.clone().and_then(Result::ok),
+        expiry.and_then(Result::ok),
         provider,
     );
     if let Some(code) = code.filter(|code| code != "Success") {
