@@ -3,7 +3,7 @@
 //! The CMS locks an account after a few wrong passwords, so nobody guesses:
 //!
 //! - What the CMS has not accepted a moment ago is tried by one request, and the others wait for
-//!   its verdict (see [`standing`]).
+//!   its verdict (see `standing`).
 //! - When it answers 401, the source is asked once for all who wait; only another credential is
 //!   tried, once. Else the credential is marked as refused and stays unused until the source has
 //!   another one, but for one try after a pause that grows from one second to sixty.
