@@ -10,38 +10,25 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa, KeyPair,
-    date_time_ymd,
-};
+use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
+use support::authority::Authority;
 use support::{BINARY, SAMPLE, World, request};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
-/// Somebody who gives certificates.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
 /// A client's certificate and its key.
 type Identity = (CertificateDer<'static>, PrivateKeyDer<'static>);
 
-impl Authority {
-    fn new() -> Self {
-        let mut parameters = CertificateParams::default();
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    fn client(&self, change: impl FnOnce(&mut CertificateParams)) -> Identity {
-        let key = KeyPair::generate().unwrap();
-        let mut parameters = CertificateParams::new(["client.example.com".to_owned()]).unwrap();
+fn client(authority: &Authority, change: impl FnOnce(&mut CertificateParams)) -> Identity {
+    let own = authority.sign("client.example.com", |parameters| {
         parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        change(&mut parameters);
-        let certificate = parameters.signed_by(&key, &self.0).unwrap();
-        (certificate.der().clone(), PrivateKeyDer::try_from(key.serialize_der()).unwrap())
-    }
+        change(parameters);
+    });
+    let key = own.private_key();
+    (own.der, key)
 }
 
 /// A gateway whose TLS has these keys besides, and the client CA `clients.pem`.
@@ -59,7 +46,7 @@ impl Gateway {
                 let write = |name, text: String| fs::write(config.with_file_name(name), text);
                 write("tls.crt", signed.cert.pem()).unwrap();
                 write("tls.key", signed.signing_key.serialize_pem()).unwrap();
-                write("clients.pem", clients.0.pem()).unwrap();
+                write("clients.pem", clients.pem()).unwrap();
                 let mut command = Command::new(BINARY);
                 command.args(["serve", "--config"]).arg(config);
                 command
@@ -125,9 +112,9 @@ fn where_a_certificate_is_required_nobody_gets_an_answer_without_one() {
     let keys = ", client_ca = \"clients.pem\", client_certificate = \"required\"";
     let gateway = Gateway::start(&ours, keys);
     assert_eq!(gateway.status(None), None);
-    assert_eq!(gateway.status(Some(&theirs.client(|_| {}))), None);
+    assert_eq!(gateway.status(Some(&client(&theirs, |_| {}))), None);
     assert_eq!(gateway.world.records().len(), 0, "no request came in");
-    assert_eq!(gateway.status(Some(&ours.client(|_| {}))), Some(200));
+    assert_eq!(gateway.status(Some(&client(&ours, |_| {}))), Some(200));
 }
 
 #[test]
@@ -139,11 +126,11 @@ fn where_a_certificate_is_requested_none_will_do_and_a_bad_one_will_not() {
     ] {
         let gateway = Gateway::start(&ours, keys);
         assert_eq!(gateway.status(None), Some(200));
-        assert_eq!(gateway.status(Some(&ours.client(|_| {}))), Some(200));
-        assert_eq!(gateway.status(Some(&theirs.client(|_| {}))), None);
-        let expired = ours.client(|parameters| parameters.not_after = date_time_ymd(2020, 1, 1));
+        assert_eq!(gateway.status(Some(&client(&ours, |_| {}))), Some(200));
+        assert_eq!(gateway.status(Some(&client(&theirs, |_| {}))), None);
+        let expired = client(&ours, |parameters| parameters.not_after = date_time_ymd(2020, 1, 1));
         assert_eq!(gateway.status(Some(&expired)), None);
-        let server = ours.client(|parameters| {
+        let server = client(&ours, |parameters| {
             parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
         });
         assert_eq!(gateway.status(Some(&server)), None);
@@ -154,7 +141,7 @@ fn where_a_certificate_is_requested_none_will_do_and_a_bad_one_will_not() {
 fn a_certificate_is_looked_at_on_each_connection() {
     let authority = Authority::new();
     let gateway = Gateway::start(&authority, ", client_ca = \"clients.pem\"");
-    let client = authority.client(|_| {});
+    let client = client(&authority, |_| {});
     assert_eq!(gateway.statuses(Some(&client), 3), [Some(200); 3]);
 }
 

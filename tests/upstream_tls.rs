@@ -20,61 +20,13 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::server::WebPkiClientVerifier;
-use rustls::{RootCertStore, ServerConfig};
+use rcgen::date_time_ymd;
+use rustls::{ALL_VERSIONS, ServerConfig};
+use support::authority::{Authority, Signed};
 use support::{BINARY, SAMPLE, SAMPLE_ANSWER, World, wait_for, write_secret};
 use tokio::net::TcpListener;
 use tokio::runtime::Runtime;
 use tokio_rustls::TlsAcceptor;
-
-/// Somebody who gives certificates.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-/// A certificate and its key.
-struct Signed {
-    certificate: String,
-    key: KeyPair,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut parameters = CertificateParams::default();
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Signed {
-        let key = KeyPair::generate().unwrap();
-        let mut parameters = CertificateParams::new([name.to_owned()]).unwrap();
-        change(&mut parameters);
-        let certificate = parameters.signed_by(&key, &self.0).unwrap().pem();
-        Signed { certificate, key }
-    }
-}
-
-impl Signed {
-    /// What a server with this certificate speaks; clients need one of this CA if it is given.
-    fn server(&self, clients: Option<&Authority>, alpn: &[&str]) -> Arc<ServerConfig> {
-        let builder = ServerConfig::builder();
-        let builder = match clients {
-            None => builder.with_no_client_auth(),
-            Some(clients) => {
-                let mut roots = RootCertStore::empty();
-                roots.add(clients.0.der().clone()).unwrap();
-                let verifier = WebPkiClientVerifier::builder(Arc::new(roots)).build();
-                builder.with_client_cert_verifier(verifier.unwrap())
-            }
-        };
-        let chain = vec![CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()];
-        let key = PrivateKeyDer::try_from(self.key.serialize_der()).unwrap();
-        let mut config = builder.with_single_cert(chain, key).unwrap();
-        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        Arc::new(config)
-    }
-}
 
 /// A CMS with TLS, whose settings may be replaced.
 struct Cms {
@@ -141,7 +93,7 @@ impl Cms {
                 *config = format!("{before}{url}\nca = \"cms-ca.pem\"\n{keys}\n");
             },
             |config| {
-                fs::write(config.with_file_name("cms-ca.pem"), ca.0.pem()).unwrap();
+                fs::write(config.with_file_name("cms-ca.pem"), ca.pem()).unwrap();
                 write(config.parent().unwrap());
                 let mut command = Command::new(BINARY);
                 command.args(["serve", "--config"]).arg(config);
@@ -169,7 +121,7 @@ fn one_connection_carries_all_requests_where_the_cms_speaks_http2() {
         (&["http/1.1"][..], Version::HTTP_11),
         (&[][..], Version::HTTP_11),
     ] {
-        let cms = Cms::start(signed.server(None, alpn));
+        let cms = Cms::start(signed.server(None, alpn, ALL_VERSIONS));
         let world = cms.gateway(&authority, "", |_| {});
         let token = world.supervisor();
         let round = || assert_eq!(world.put(&token, SAMPLE).status, 200);
@@ -199,7 +151,7 @@ fn a_cms_whose_certificate_is_no_good_hears_nothing_and_the_record_says_why() {
         (elsewhere, "other.example.com"),
         (theirs.sign("127.0.0.1", |_| {}), "from a CA that is not trusted"),
     ] {
-        let cms = Cms::start(signed.server(None, &["h2"]));
+        let cms = Cms::start(signed.server(None, &["h2"], ALL_VERSIONS));
         let world = cms.gateway(&ours, "", |_| {});
         let reply = world.put(&world.supervisor(), SAMPLE);
         assert_eq!((reply.status, reply.code().as_str()), (502, "GW-5002"), "{words}");
@@ -213,7 +165,8 @@ fn a_cms_whose_certificate_is_no_good_hears_nothing_and_the_record_says_why() {
 #[test]
 fn the_certificates_name_can_be_another_than_the_urls_host() {
     let authority = Authority::new();
-    let cms = Cms::start(authority.sign("cms.example.com", |_| {}).server(None, &["h2"]));
+    let cms =
+        Cms::start(authority.sign("cms.example.com", |_| {}).server(None, &["h2"], ALL_VERSIONS));
     let world = cms.gateway(&authority, "server_name = \"cms.example.com\"", |_| {});
     assert_eq!(world.put(&world.supervisor(), SAMPLE).status, 200);
     assert_eq!(cms.seen.lock().unwrap().names, [Some("cms.example.com".to_owned())]);
@@ -223,7 +176,7 @@ fn the_certificates_name_can_be_another_than_the_urls_host() {
 fn a_cms_that_wants_a_certificate_and_gets_none_hears_nothing() {
     let authority = Authority::new();
     let signed = authority.sign("127.0.0.1", |_| {});
-    let cms = Cms::start(signed.server(Some(&authority), &["http/1.1"]));
+    let cms = Cms::start(signed.server(Some(&authority), &["http/1.1"], ALL_VERSIONS));
     let world = cms.gateway(&authority, "", |_| {});
     let reply = world.put(&world.supervisor(), SAMPLE);
     assert_eq!((reply.status, reply.code().as_str()), (502, "GW-5002"));
@@ -234,7 +187,7 @@ fn a_cms_that_wants_a_certificate_and_gets_none_hears_nothing() {
 fn certificates_rotate_without_a_restart() {
     let (old, new) = (Authority::new(), Authority::new());
     let server = |authority: &Authority| {
-        authority.sign("127.0.0.1", |_| {}).server(Some(authority), &["http/1.1"])
+        authority.sign("127.0.0.1", |_| {}).server(Some(authority), &["http/1.1"], ALL_VERSIONS)
     };
     let cms = Cms::start(server(&old));
     let world = cms
@@ -257,7 +210,7 @@ fn certificates_rotate_without_a_restart() {
 
     write(world.folder.path(), &renewed);
     wait_for("the new certificate", || loads("success") == 2.0);
-    fs::write(world.folder.path().join("cms-ca.pem"), new.0.pem()).unwrap();
+    fs::write(world.folder.path().join("cms-ca.pem"), new.pem()).unwrap();
     wait_for("the new CA", || loads("success") == 3.0);
     *cms.tls.lock().unwrap() = server(&new);
     assert_eq!(world.put(&token, SAMPLE).status, 200, "with the new ones on both sides");

@@ -11,10 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::jwk::{Jwk, ThumbprintHash};
 use jsonwebtoken::{Algorithm, EncodingKey, Header};
-use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair as CertificateKey,
-};
+use rcgen::ExtendedKeyUsagePurpose;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, ClientConnection, RootCertStore, StreamOwned};
@@ -22,6 +19,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use super::authority::Authority;
 use super::{PATIENCE, Reply, parse};
 
 /// An ES256 key and the proofs that somebody has it.
@@ -31,7 +29,7 @@ pub struct DpopKey {
 }
 
 /// Who vouches for clients.
-pub struct ClientAuthority(CertifiedIssuer<'static, CertificateKey>);
+pub struct ClientAuthority(Authority);
 
 /// A client's certificate, in both of its forms, and its key (PKCS#8).
 pub struct ClientCertificate {
@@ -81,10 +79,7 @@ impl DpopKey {
 
 impl ClientAuthority {
     pub fn generate() -> Self {
-        let mut parameters = CertificateParams::default();
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = CertificateKey::generate().unwrap();
-        Self(CertifiedIssuer::self_signed(parameters, key).unwrap())
+        Self(Authority::new())
     }
 
     pub fn pem(&self) -> String {
@@ -92,11 +87,10 @@ impl ClientAuthority {
     }
 
     pub fn certificate(&self, name: &str) -> ClientCertificate {
-        let key = CertificateKey::generate().unwrap();
-        let mut parameters = CertificateParams::new([name.to_owned()]).unwrap();
-        parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
-        let own = parameters.signed_by(&key, &self.0).unwrap();
-        ClientCertificate { pem: own.pem(), der: own.der().clone(), key: key.serialize_der() }
+        let own = self.0.sign(name, |parameters| {
+            parameters.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
+        });
+        ClientCertificate { pem: own.certificate, der: own.der, key: own.key.serialize_der() }
     }
 }
 

@@ -10,12 +10,12 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+use rcgen::{CertificateParams, date_time_ymd};
 use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tokio::net::TcpSocket;
 use tokio::runtime::{Builder, Runtime};
 
+use super::authority::Authority;
 use super::{SAMPLE_ANSWER, World, is_whole};
 
 /// What it does with a request that it has read.
@@ -263,16 +263,14 @@ pub fn error(status: u16, code: &str, lines: &str) -> Vec<u8> {
 // === by whom it is vouched for ===
 
 /// Who vouches for such CMSs.
-pub struct ServerAuthority(CertifiedIssuer<'static, KeyPair>);
+pub struct ServerAuthority(Authority);
 
 /// A certificate of the CMS and its key.
 pub struct ServerIdentity(Arc<ServerConfig>);
 
 impl ServerAuthority {
     pub fn generate() -> Self {
-        let mut parameters = CertificateParams::default();
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
+        Self(Authority::new())
     }
 
     /// Writes its certificate into a folder, for the gateway.
@@ -293,13 +291,6 @@ impl ServerAuthority {
     }
 
     fn identity_with(&self, name: &str, change: fn(&mut CertificateParams)) -> ServerIdentity {
-        let key = KeyPair::generate().unwrap();
-        let mut parameters = CertificateParams::new([name.to_owned()]).unwrap();
-        change(&mut parameters);
-        let own = parameters.signed_by(&key, &self.0).unwrap();
-        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
-        let config = ServerConfig::builder().with_no_client_auth();
-        let config = config.with_single_cert(vec![own.der().clone()], key).unwrap();
-        ServerIdentity(Arc::new(config))
+        ServerIdentity(self.0.sign(name, change).server(None, &[], rustls::ALL_VERSIONS))
     }
 }

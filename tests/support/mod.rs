@@ -432,6 +432,9 @@ fn is_whole(request: &[u8]) -> bool {
     length.is_none_or(|length| body.len() >= length.parse().unwrap_or(0))
 }
 
+/// For the tests with certificates.
+pub mod authority;
+
 /// For the tests of what becomes of a change when the CMS misbehaves.
 pub mod faulty;
 

@@ -24,7 +24,7 @@ where
 {
     let authority = Authority::new();
     let ca = folder.path().join("ca.pem");
-    std::fs::write(&ca, authority.0.pem()).unwrap();
+    std::fs::write(&ca, authority.pem()).unwrap();
     let tls = authority.sign("127.0.0.1", |_| {}).server(None, &["h2"], rustls::ALL_VERSIONS);
     let acceptor = TlsAcceptor::from(tls);
     let listening = listen(move |_, stream| {

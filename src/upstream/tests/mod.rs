@@ -1,5 +1,7 @@
 //! The connections to the CMS, against servers of the tests' own on loopback.
 
+#[path = "../../../tests/support/authority.rs"]
+mod authority;
 mod http1;
 mod http2;
 mod tls;
@@ -12,12 +14,11 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
-use rustls::pki_types::PrivateKeyDer;
-use rustls::{ServerConfig, SupportedProtocolVersion};
+use rustls::ServerConfig;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use self::authority::{Authority, Signed};
 use super::exchange::{Connection, ExchangeFault, Exchanged};
 use super::server::Server;
 use super::tls::Trust;
@@ -160,58 +161,5 @@ fn settings(url: &str, tls: config::Tls) -> config::Upstream {
         ejection: config::Ejection { failures: 1, time: second },
         probe: None,
         retry: config::Retry { idempotent: false, budget: 0 },
-    }
-}
-
-/// Somebody who gives certificates.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-/// A certificate and its key, in PEM.
-struct Signed {
-    certificate: String,
-    key: KeyPair,
-}
-
-impl Authority {
-    fn new() -> Self {
-        let mut parameters = CertificateParams::default();
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
-    }
-
-    fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Signed {
-        let key = KeyPair::generate().unwrap();
-        let mut parameters = CertificateParams::new([name.to_owned()]).unwrap();
-        change(&mut parameters);
-        let certificate = parameters.signed_by(&key, &self.0).unwrap().pem();
-        Signed { certificate, key }
-    }
-}
-
-impl Signed {
-    /// What a server with this certificate speaks.
-    fn server(
-        &self,
-        clients: Option<&Authority>,
-        alpn: &[&str],
-        versions: &[&'static SupportedProtocolVersion],
-    ) -> Arc<ServerConfig> {
-        use rustls::pki_types::CertificateDer;
-        use rustls::pki_types::pem::PemObject;
-        let builder = ServerConfig::builder_with_protocol_versions(versions);
-        let builder = match clients {
-            None => builder.with_no_client_auth(),
-            Some(clients) => {
-                let mut roots = rustls::RootCertStore::empty();
-                roots.add(clients.0.der().clone()).unwrap();
-                let verifier = rustls::server::WebPkiClientVerifier::builder(Arc::new(roots));
-                builder.with_client_cert_verifier(verifier.build().unwrap())
-            }
-        };
-        let chain = vec![CertificateDer::from_pem_slice(self.certificate.as_bytes()).unwrap()];
-        let key = PrivateKeyDer::try_from(self.key.serialize_der()).unwrap();
-        let mut config = builder.with_single_cert(chain, key).unwrap();
-        config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-        Arc::new(config)
     }
 }

@@ -44,7 +44,7 @@ async fn pair(server: Arc<ServerConfig>, tls: config::Tls) -> (Pair, Shown) {
 
 fn trusting(folder: &Path, authority: &Authority) -> config::Tls {
     let ca = folder.join("ca.pem");
-    fs::write(&ca, authority.0.pem()).unwrap();
+    fs::write(&ca, authority.pem()).unwrap();
     config::Tls { ca: Some(ca), ..config::Tls::default() }
 }
 
@@ -193,7 +193,7 @@ async fn files_that_change_count_for_the_next_connection() {
 
     write_key(&folder.path().join("client.key"), &renewed);
     wait_for("the new pair", || pair.trust.trouble().is_none()).await;
-    fs::write(folder.path().join("ca.pem"), new.0.pem()).unwrap();
+    fs::write(folder.path().join("ca.pem"), new.pem()).unwrap();
     wait_for("the new CA", || loads("success") == 3).await;
     *current.lock().unwrap() = by(&new);
     let connection = pair.connect().await;
