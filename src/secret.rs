@@ -6,9 +6,10 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path};
 use std::time::SystemTime;
 
+use bytes::Bytes;
 use rustix::fs::OFlags;
 use rustix::process::geteuid;
-use zeroize::Zeroizing;
+use zeroize::{Zeroize, Zeroizing};
 
 /// The longest secret, in bytes.
 pub(crate) const LARGEST: usize = 4096;
@@ -46,6 +47,13 @@ pub(crate) fn read_up_to(
             path.display()
         ))
     })
+}
+
+/// Zeroes what was received, where nobody else holds its memory.
+pub(crate) fn wipe(bytes: Bytes) {
+    if let Ok(mut own) = bytes.try_into_mut() {
+        own.zeroize();
+    }
 }
 
 /// Reads a file that somebody else gave the mode that it has.

@@ -4,7 +4,9 @@ use std::fmt;
 
 use bytes::Bytes;
 use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor};
-use zeroize::{Zeroize, Zeroizing};
+use zeroize::Zeroizing;
+
+use crate::secret::wipe;
 
 /// A JSON value without doubled members; `serde_json` bounds its depth to 128.
 pub(super) enum Json {
@@ -36,9 +38,7 @@ impl Json {
     /// As [`Self::parse`]; the bytes are zeroed if nobody else has them.
     pub(super) fn parse_and_wipe(bytes: Bytes) -> Result<Self, NotJson> {
         let parsed = Self::parse(&bytes);
-        if let Ok(mut own) = bytes.try_into_mut() {
-            own.as_mut().zeroize();
-        }
+        wipe(bytes);
         parsed
     }
 

@@ -13,10 +13,10 @@ use serde::de::{Deserializer, IgnoredAny};
 use zeroize::Zeroizing;
 
 use super::super::source::{Secret, SourceError};
-use super::call::wipe;
 use super::pair;
 use crate::client::Exchanged;
 use crate::config::aws::SecretsManager as Settings;
+use crate::secret::wipe;
 
 /// Why there is no secret.
 #[derive(Debug)]

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
-use zeroize::Zeroize;
 
 use super::super::source::SourceError;
 use crate::client::{Client, Exchanged};
@@ -49,12 +48,5 @@ impl<'a> Call<'a> {
 
     fn left(&self) -> Duration {
         self.until.saturating_duration_since(Instant::now())
-    }
-}
-
-/// Zeroes an answer that was read, where nobody else holds its memory.
-pub(super) fn wipe(body: Bytes) {
-    if let Ok(mut body) = body.try_into_mut() {
-        body.zeroize();
     }
 }

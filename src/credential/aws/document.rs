@@ -8,9 +8,9 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::super::source::SourceError;
-use super::call::wipe;
 use super::keys;
 use crate::client::Exchanged;
+use crate::secret::wipe;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]

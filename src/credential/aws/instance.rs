@@ -10,8 +10,9 @@ use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 
 use super::super::source::SourceError;
-use super::call::{Call, wipe};
+use super::call::Call;
 use super::document;
+use crate::secret::wipe;
 
 const WHOM: &str = "the instance's metadata service";
 const TOKEN_PATH: &str = "/latest/api/token";

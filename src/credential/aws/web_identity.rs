@@ -12,10 +12,11 @@ use http_body_util::Full;
 use zeroize::Zeroizing;
 
 use super::super::source::SourceError;
-use super::call::{Call, wipe};
+use super::call::Call;
 use super::{document, files, keys};
 use crate::client::Exchanged;
 use crate::config::aws::WebIdentity;
+use crate::secret::wipe;
 
 const WHOM: &str = "STS";
 /// The longest token that STS takes, in characters.
