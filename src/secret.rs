@@ -2,14 +2,15 @@
 
 use std::fs::{File, Metadata};
 use std::io::{self, Read as _};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path};
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use rustix::fs::OFlags;
 use rustix::process::geteuid;
 use zeroize::{Zeroize, Zeroizing};
+
+use crate::watch;
 
 /// The longest secret, in bytes.
 pub(crate) const LARGEST: usize = 4096;
@@ -76,11 +77,24 @@ fn read_if(
     largest: usize,
     is_fit: impl FnOnce(&Metadata) -> Result<(), String>,
 ) -> Result<(Zeroizing<String>, Metadata), String> {
+    let (bytes, metadata) = bytes(path, watch::open(path), largest, is_fit)?;
+    let text = utf_8(path, &bytes)?;
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let text = text.strip_suffix('\r').unwrap_or(text);
+    Ok((Zeroizing::new(text.to_owned()), metadata))
+}
+
+/// What a file that was opened holds, with all that the system knew of it before. Of a longer file
+/// at least one byte more than this many is given.
+pub(crate) fn bytes(
+    path: &Path,
+    file: io::Result<File>,
+    largest: usize,
+    is_fit: impl FnOnce(&Metadata) -> Result<(), String>,
+) -> Result<(Zeroizing<Vec<u8>>, Metadata), String> {
     let shown = path.display();
     let unreadable = |error: io::Error| format!("{shown} can't be read: {error}");
-    // Opening a pipe that nobody writes to would wait for ever.
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let file = File::options().read(true).custom_flags(flags).open(path).map_err(unreadable)?;
+    let file = file.map_err(unreadable)?;
     let metadata = file.metadata().map_err(unreadable)?;
     if !metadata.is_file() {
         return Err(format!("{shown} is not a file"));
@@ -89,10 +103,12 @@ fn read_if(
     // Room for all of it from the start, so that no smaller buffer is left behind in memory.
     let mut bytes = Zeroizing::new(Vec::with_capacity(largest + 64));
     file.take(largest as u64 + 2).read_to_end(&mut bytes).map_err(unreadable)?;
-    let text = std::str::from_utf8(&bytes).map_err(|_| format!("{shown} is not UTF-8"))?;
-    let text = text.strip_suffix('\n').unwrap_or(text);
-    let text = text.strip_suffix('\r').unwrap_or(text);
-    Ok((Zeroizing::new(text.to_owned()), metadata))
+    Ok((bytes, metadata))
+}
+
+/// The bytes of a file as text.
+pub(crate) fn utf_8<'a>(path: &Path, bytes: &'a [u8]) -> Result<&'a str, String> {
+    std::str::from_utf8(bytes).map_err(|_| format!("{} is not UTF-8", path.display()))
 }
 
 #[cfg(test)]

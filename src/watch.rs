@@ -63,6 +63,13 @@ pub(crate) fn read(path: &Path, largest: usize) -> Sight {
     read_stamped(path, largest).map(|(bytes, _)| bytes)
 }
 
+/// Opens a file, or what is in its place, and waits for nobody: opening a pipe that nobody writes to
+/// would wait for ever.
+pub(crate) fn open(path: &Path) -> io::Result<File> {
+    let flags = OFlags::NONBLOCK.bits().cast_signed();
+    File::options().read(true).custom_flags(flags).open(path)
+}
+
 impl Watched {
     /// Has seen nothing yet, so that the first look is news whatever it sees.
     pub(crate) fn new(path: PathBuf, largest: usize) -> Self {
@@ -195,9 +202,7 @@ impl Stamp {
 /// The stamp is of before the reading, so that a file that changes meanwhile is read again.
 fn read_stamped(path: &Path, largest: usize) -> Result<(Vec<u8>, Stamp), Unreadable> {
     let failed = |error: io::Error| Unreadable::Io(error.to_string());
-    // Opening a pipe that nobody writes to would wait for ever.
-    let flags = OFlags::NONBLOCK.bits().cast_signed();
-    let file = File::options().read(true).custom_flags(flags).open(path).map_err(failed)?;
+    let file = open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(Unreadable::NotAFile);
