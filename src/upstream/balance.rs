@@ -112,18 +112,17 @@ impl Balance {
     }
 
     fn less_busy(&self, may_be_chosen: impl Fn(&&Arc<Node>) -> bool) -> Option<&Arc<Node>> {
-        let candidates = || self.nodes.iter().filter(&may_be_chosen);
-        let count = candidates().count();
-        if count < 2 {
-            return candidates().next();
+        let candidates: Vec<_> = self.nodes.iter().filter(may_be_chosen).collect();
+        if candidates.len() < 2 {
+            return candidates.first().copied();
         }
         let chance = usize::from_ne_bytes(random::bytes());
-        let first = chance % count;
+        let first = chance % candidates.len();
         // Another one than the first.
-        let second = (first + 1 + (chance >> 32) % (count - 1)) % count;
+        let second = (first + 1 + (chance >> 32) % (candidates.len() - 1)) % candidates.len();
+        let two = [candidates.get(first), candidates.get(second)];
         let busy = |node: &&Arc<Node>| node.in_flight.load(Ordering::Relaxed);
-        let two = [candidates().nth(first), candidates().nth(second)];
-        two.into_iter().flatten().min_by_key(busy)
+        two.into_iter().flatten().copied().min_by_key(busy)
     }
 
     /// Notes that these could not be connected to.
