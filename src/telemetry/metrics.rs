@@ -243,12 +243,12 @@ impl Metrics {
             registry: registry.clone(),
         };
         // What appears with its first failure has not increased by it, for an alert.
-        for result in ["success", "failure"] {
-            let _ = metrics.credential_refresh.with_label_values(&[result]);
-        }
-        for result in ["success", "failure"] {
-            metrics.credential_probes.with_label_values(&[result]).inc_by(0);
-            metrics.upstream_tls_load.with_label_values(&[result]).inc_by(0);
+        for counter in
+            [&metrics.credential_refresh, &metrics.credential_probes, &metrics.upstream_tls_load]
+        {
+            for result in ["success", "failure"] {
+                let _ = counter.with_label_values(&[result]);
+            }
         }
         let build = register(
             &registry,
