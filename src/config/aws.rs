@@ -15,7 +15,7 @@ use rustls::RootCertStore;
 pub use self::chain::{Chain, Container, Profile, SharedFile, WebIdentity};
 use super::may_be_fetched;
 use super::section::{Located, Section};
-use super::sections::{MILLISECOND, SECOND, base, trusted};
+use super::sections::{MILLISECOND, SECOND, bare_base, trusted};
 use crate::credential::Source;
 use crate::credential::aws::{SecretsManager as Store, profile};
 
@@ -69,10 +69,8 @@ pub(super) fn secrets_manager(
     {
         section.fault_of(stage, "is no staging label, as \"AWSCURRENT\"");
     }
-    let username_key = section.text("username_key").map(|it| it.value);
-    let username_key = username_key.unwrap_or_else(|| "username".to_owned());
-    let password_key = section.text("password_key").map(|it| it.value);
-    let password_key = password_key.unwrap_or_else(|| "password".to_owned());
+    let username_key = section.text_or("username_key", "username");
+    let password_key = section.text_or("password_key", "password");
     if username_key == password_key {
         section.fault("password_key", "names the same member as username_key");
     }
@@ -163,10 +161,7 @@ fn endpoint(
     let example = "a URL, as \"https://secretsmanager.eu-central-1.amazonaws.com\"";
     if section.has("endpoint") {
         let url = section.parsed::<Uri>("endpoint", example)?;
-        if url.value.path_and_query().is_some_and(|path| path.as_str() != "/") {
-            section.fault_of(&url, "names a path; write scheme, host and port alone");
-        }
-        base(section, &url, allow_plaintext)?;
+        bare_base(section, &url, allow_plaintext)?;
         return Some(url.value);
     }
     service(section, "secretsmanager", "SECRETS_MANAGER", region?, allow_plaintext, variables)

@@ -173,6 +173,11 @@ impl Section {
         Some(self.located(&node, key, text))
     }
 
+    /// A text, or else this one.
+    pub(super) fn text_or(&mut self, key: &str, default: &str) -> String {
+        self.text(key).map_or_else(|| default.to_owned(), |text| text.value)
+    }
+
     /// Says that a key must be there, unless its value was already found at fault.
     pub(super) fn require<T>(&self, key: &str, value: Option<T>, example: &str) -> Option<T> {
         let noted = self.faults.borrow().iter().any(|fault| fault.key == self.path_of(key));

@@ -141,6 +141,18 @@ pub(super) fn base(
     Some((scheme.clone(), authority.clone()))
 }
 
+/// As [`base`], of a URL that may name no path; one that does is a fault, and has a base all the same.
+pub(super) fn bare_base(
+    section: &Section,
+    url: &Located<Uri>,
+    allow_plaintext: bool,
+) -> Option<(Scheme, http::uri::Authority)> {
+    if url.value.path_and_query().is_some_and(|path| path.as_str() != "/") {
+        section.fault_of(url, "names a path; write scheme, host and port alone");
+    }
+    base(section, url, allow_plaintext)
+}
+
 pub(super) fn is_loopback(host: &str) -> bool {
     let address = host.trim_start_matches('[').trim_end_matches(']');
     host.eq_ignore_ascii_case("localhost")

@@ -8,7 +8,7 @@ use http::uri::{Authority, PathAndQuery, Scheme};
 use rustls::pki_types::ServerName;
 
 use super::section::{Located, Section};
-use super::sections::{HOUR, MILLISECOND, SECOND, base};
+use super::sections::{HOUR, MILLISECOND, SECOND, bare_base};
 use crate::upstream::tls;
 
 /// The CMS.
@@ -165,10 +165,7 @@ fn target(section: &Section, text: &Located<String>, allow_plaintext: bool) -> O
         return None;
     };
     let url = Located { value, place: text.place.clone(), key: text.key.clone() };
-    if url.value.path_and_query().is_some_and(|path| path.as_str() != "/") {
-        section.fault_of(&url, "names a path; write scheme, host and port alone");
-    }
-    let (scheme, authority) = base(section, &url, allow_plaintext)?;
+    let (scheme, authority) = bare_base(section, &url, allow_plaintext)?;
     Some(Target { scheme, authority })
 }
 

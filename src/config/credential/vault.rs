@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::uri::{Authority, PathAndQuery, Scheme};
+use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Uri};
 use rustls::RootCertStore;
 
 use super::secret_file;
 use crate::config::section::{Located, Section};
-use crate::config::sections::{MILLISECOND, SECOND, base, trusted};
+use crate::config::sections::{MILLISECOND, SECOND, bare_base, trusted};
 use crate::credential::Source;
 use crate::credential::vault::{Store, encoded, unfit};
 use crate::secret;
@@ -92,13 +92,7 @@ fn settings(section: &mut Section, environment: &BTreeMap<String, String>) -> Op
     let url = section.parsed::<Uri>("url", &format!("a URL, as {example}"));
     let url = section.require("url", url, example);
     let allow_plaintext = section.boolean("allow_plaintext", false);
-    let base = url.and_then(|url| {
-        let path = url.value.path_and_query().map_or("/", PathAndQuery::as_str);
-        if !path.is_empty() && path != "/" {
-            section.fault_of(&url, "names a path; write scheme, host and port alone");
-        }
-        base(section, &url, allow_plaintext)
-    });
+    let base = url.and_then(|url| bare_base(section, &url, allow_plaintext));
     let ca = trusted(section);
     let namespace = section.text("namespace");
     let header = namespace.as_ref().map(|name| HeaderValue::from_str(&name.value));
@@ -110,11 +104,8 @@ fn settings(section: &mut Section, environment: &BTreeMap<String, String>) -> Op
     let path = section.text("path");
     let path = section.require("path", path, "\"cms/gateway\"");
     let path = path.and_then(|path| segments(section, &path));
-    let mut key = |name, default: &str| {
-        section.text(name).map_or_else(|| default.to_owned(), |key| key.value)
-    };
-    let (username_key, password_key) =
-        (key("username_key", "username"), key("password_key", "password"));
+    let username_key = section.text_or("username_key", "username");
+    let password_key = section.text_or("password_key", "password");
     let timeout = section.duration("timeout", 2 * SECOND, 10 * MILLISECOND..=60 * SECOND);
     let login = login(section.section("auth"), environment);
     let (scheme, authority) = base?;
