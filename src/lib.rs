@@ -20,6 +20,7 @@ pub mod commands;
 pub mod config;
 pub mod context;
 pub mod credential;
+mod disk;
 pub mod gateway;
 pub mod identity;
 pub mod operation;

@@ -7,9 +7,9 @@
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use super::disk::Disk;
 use super::source::{Pending, Secret, Source, SourceError};
 use crate::config::credential::File;
+use crate::disk::Disk;
 use crate::secret;
 use crate::watch::Stamp;
 

@@ -10,7 +10,6 @@
 //! - With an overlap, the credential before serves meanwhile.
 
 pub(crate) mod aws;
-mod disk;
 pub(crate) mod env;
 mod exec;
 pub(crate) mod file;

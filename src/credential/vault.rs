@@ -23,10 +23,10 @@ pub(crate) use self::location::encoded;
 pub(crate) use self::session::unfit;
 use self::session::{Session, Token};
 use self::wire::{Ask, Wire};
-use super::disk::Disk;
 use super::source::{Pending, Secret, Source, SourceError};
 use crate::client::ClientError;
 use crate::config::credential::{Login, Vault};
+use crate::disk::Disk;
 
 /// How often it is looked whether there is something to be renewed.
 const LOOK: Duration = Duration::from_secs(1);

@@ -20,6 +20,7 @@ use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
 
 use self::files::{Look, Read, Seen};
 use crate::config;
+use crate::disk::Disk;
 use crate::telemetry::Metrics;
 
 /// The time between two looks at the files.
@@ -95,14 +96,12 @@ impl Trust {
         if self.settings.ca.is_none() && self.settings.identity.is_none() {
             return std::future::pending().await;
         }
+        let disk = Disk::default();
         loop {
             tokio::time::sleep(EVERY).await;
             let trust = Arc::clone(self);
-            let mut look = tokio::task::spawn_blocking(move || trust.look());
-            if tokio::time::timeout(PATIENCE, &mut look).await.is_err() {
+            if disk.ask(PATIENCE, move || trust.look()).await.is_none() {
                 self.fail("the files can't be read: no answer from the disk".to_owned());
-                // A second look would hang as well.
-                let _ = look.await;
             }
         }
     }

@@ -7,7 +7,7 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 /// Work on a disk, one piece at a time.
 #[derive(Debug, Default)]
-pub(super) struct Disk {
+pub(crate) struct Disk {
     /// Not given up when nobody waits for it any more: the next piece of work would hang as well,
     /// and keep one more thread from others.
     under_way: Mutex<Option<JoinHandle<()>>>,
@@ -15,7 +15,7 @@ pub(super) struct Disk {
 
 impl Disk {
     /// What the work gives, or nothing where it takes longer; it may be dropped at any time.
-    pub(super) async fn ask<T: Send + 'static>(
+    pub(crate) async fn ask<T: Send + 'static>(
         &self,
         limit: Duration,
         work: impl FnOnce() -> T + Send + 'static,
