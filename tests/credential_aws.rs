@@ -72,6 +72,16 @@ fn environment(keys: &Keys) -> Vec<(&str, &str)> {
     pair.into_iter().chain(token).collect()
 }
 
+/// A store that checks signatures, the version of the secret in it, and keys of a role that may read
+/// it.
+fn assumed() -> (Moto, String, Keys) {
+    let moto = Moto::start();
+    let version = moto.create("prod/cms", &secret(ACCOUNT.1));
+    let keys = moto.assume(&moto.role("cms", &[READ]));
+    moto.check_after(0);
+    (moto, version, keys)
+}
+
 /// Keys as an agent or an instance gives them, which end after so long.
 fn document(keys: &Keys, end: Duration) -> String {
     let end = humantime::format_rfc3339_seconds(SystemTime::now() + end).to_string();
@@ -244,11 +254,7 @@ fn sts_gives_keys_for_a_web_identity() {
 
 #[test]
 fn a_containers_agent_gives_keys() {
-    let moto = Moto::start();
-    let version = moto.create("prod/cms", &secret(ACCOUNT.1));
-    let role = moto.role("cms", &[READ]);
-    let keys = moto.assume(&role);
-    moto.check_after(0);
+    let (moto, version, keys) = assumed();
     let answer = document(&keys, HOUR);
     let agent = Agent::start(move |_| (200, answer.clone()));
     let folder = tempfile::tempdir().unwrap();
@@ -270,11 +276,7 @@ fn a_containers_agent_gives_keys() {
 
 #[test]
 fn an_instances_metadata_give_keys() {
-    let moto = Moto::start();
-    let version = moto.create("prod/cms", &secret(ACCOUNT.1));
-    let role = moto.role("cms", &[READ]);
-    let keys = moto.assume(&role);
-    moto.check_after(0);
+    let (moto, version, keys) = assumed();
     let answer = document(&keys, HOUR);
     let agent = Agent::start(move |asked| {
         let is_shown = asked.header("x-aws-ec2-metadata-token") == "hidden-token";

@@ -15,9 +15,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 
 use support::vault::with_cms;
-use support::{
-    BINARY, Gateway, RawCms, SAMPLE, SAMPLE_ANSWER, World, cms, run, wait_for, write_secret,
-};
+use support::{BINARY, Gateway, RawCms, SAMPLE, World, cms, run, wait_for, write_secret};
 
 fn often(config: &mut String) {
     *config = config.replacen("[credential]\n", "[credential]\nrefresh = \"50ms\"\n", 1);
@@ -35,12 +33,7 @@ fn mount(folder: &Path, version: usize) {
 
 #[test]
 fn a_swap_of_a_mounted_secret_is_used_as_a_whole_and_no_client_sees_it() {
-    let answer = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\
-         Content-Length: {}\r\n\r\n{SAMPLE_ANSWER}",
-        SAMPLE_ANSWER.len()
-    );
-    let target = RawCms::start(answer.into_bytes());
+    let target = RawCms::agreeing();
     let world = World::with_command(
         |config| {
             with_cms(config, target.address);

@@ -15,7 +15,7 @@ use support::vault::{
     Asked, RustyVault, Said, Scripted, approle, beside, error, free_address, in_store, lease,
     versioned, with_cms,
 };
-use support::{BINARY, RawCms, SAMPLE, SAMPLE_ANSWER, World, cms, run, wait_for};
+use support::{BINARY, RawCms, SAMPLE, World, cms, run, wait_for};
 
 const TOKEN: &str = "hvs.the-token";
 const TOKEN_AUTH: &str = "auth = { token = \"token\" }";
@@ -122,12 +122,7 @@ fn another_version_in_the_store_is_used_for_the_next_requests() {
     let vault = RustyVault::start();
     vault.store("cms", "cms-service", "first", 1);
     let (role_id, secret_id) = vault.role("gateway", "1h");
-    let answer = format!(
-        "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n\
-         Content-Length: {}\r\n\r\n{SAMPLE_ANSWER}",
-        SAMPLE_ANSWER.len()
-    );
-    let target = RawCms::start(answer.into_bytes());
+    let target = RawCms::agreeing();
     let world = World::with_command(
         |config| {
             with_cms(config, target.address);

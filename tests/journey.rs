@@ -42,12 +42,7 @@ fn a_token_signed_with_rsa_is_as_good() {
 
 #[test]
 fn the_cms_gets_a_request_built_afresh() {
-    let answer = format!(
-        "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n\
-         content-length: {}\r\n\r\n{SAMPLE_ANSWER}",
-        SAMPLE_ANSWER.len()
-    );
-    let cms = RawCms::start(answer.into_bytes());
+    let cms = RawCms::agreeing();
     let address = cms.address;
     let world = World::with_cms(address);
     world.gateway.wait_until_ready();

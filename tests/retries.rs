@@ -18,6 +18,16 @@ fn with(added: &str) -> World {
     world
 }
 
+/// A caller whose change, the second one, the CMS has and does not answer.
+fn waiting(world: &World, token: &str) -> TcpStream {
+    assert_eq!(world.put(token, SAMPLE).status, 200);
+    world.cms.misbehave(Misbehaviour::Slow);
+    let mut caller = TcpStream::connect(world.gateway.api).unwrap();
+    caller.write_all(request(token, SAMPLE).as_bytes()).unwrap();
+    wait_for("the change at the CMS", || world.cms.calls() == 2);
+    caller
+}
+
 const PATIENT: &str = "breaker = { failures = 1000000 }\n";
 
 #[test]
@@ -58,11 +68,7 @@ fn without_leave_nothing_is_sent_again() {
 fn a_change_that_waits_too_long_for_its_turn_is_refused_and_never_sent() {
     let world = with("concurrency = 1\nqueue_timeout = \"50ms\"\n");
     let token = world.supervisor();
-    assert_eq!(world.put(&token, SAMPLE).status, 200);
-    world.cms.misbehave(Misbehaviour::Slow);
-    let mut first = TcpStream::connect(world.gateway.api).unwrap();
-    first.write_all(request(&token, SAMPLE).as_bytes()).unwrap();
-    wait_for("the first at the CMS", || world.cms.calls() == 2);
+    let first = waiting(&world, &token);
     let reply = world.put(&token, SAMPLE);
     assert_eq!((reply.status, reply.code().as_str()), (503, "GW-9001"));
     assert_eq!(reply.header("retry-after"), Some("1"));
@@ -96,12 +102,7 @@ fn a_change_that_has_its_turn_in_time_is_sent() {
 #[test]
 fn whoever_hangs_up_leaves_an_outcome_behind() {
     let world = with("head_timeout = \"500ms\"\n");
-    let token = world.supervisor();
-    assert_eq!(world.put(&token, SAMPLE).status, 200);
-    world.cms.misbehave(Misbehaviour::Slow);
-    let mut caller = TcpStream::connect(world.gateway.api).unwrap();
-    caller.write_all(request(&token, SAMPLE).as_bytes()).unwrap();
-    wait_for("the change at the CMS", || world.cms.calls() == 2);
+    let caller = waiting(&world, &world.supervisor());
     drop(caller);
     wait_for("the outcome", || world.records().len() == 4);
     let outcome = world.records().pop().unwrap();

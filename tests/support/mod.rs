@@ -401,6 +401,14 @@ pub struct RawCms {
 }
 
 impl RawCms {
+    /// Answers each request as the sample is answered, and hangs up.
+    pub fn agreeing() -> Self {
+        let length = SAMPLE_ANSWER.len();
+        let head = "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\n";
+        let answer = format!("{head}content-length: {length}\r\n\r\n{SAMPLE_ANSWER}");
+        Self::start(answer.into_bytes())
+    }
+
     /// Answers each request with these bytes and hangs up.
     pub fn start(answer: Vec<u8>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
