@@ -23,6 +23,9 @@ use crate::identity::{Identity, IdentityError};
 use crate::telemetry::Metrics;
 use crate::upstream::{TlsError, Upstream};
 
+/// How long what runs in the background may take to end, at a stop.
+const LAST: Duration = Duration::from_secs(1);
+
 /// A gateway that serves.
 #[derive(Debug)]
 pub struct Server {
@@ -32,8 +35,8 @@ pub struct Server {
     drain: Duration,
     stopping: watch::Sender<bool>,
     listeners: JoinSet<()>,
-    /// Ended, when dropped, with everything that runs in the background.
-    _background: JoinSet<()>,
+    /// All that runs in the background; ended when dropped.
+    background: JoinSet<()>,
 }
 
 /// Why a gateway can't start although its configuration is good.
@@ -117,7 +120,7 @@ impl Server {
             drain: config.drain.timeout,
             stopping,
             listeners,
-            _background: background,
+            background,
         })
     }
 
@@ -145,6 +148,11 @@ impl Server {
             tracing::warn!("requests are still in flight at the end of drain.timeout");
         }
         self.gateway.audit.close().await;
+        // Only the end of the task that waits for a program ends the program too.
+        let ended = tokio::time::timeout(LAST, self.background.shutdown()).await;
+        if ended.is_err() {
+            tracing::warn!("something in the background does not end");
+        }
         tracing::info!("stopped");
     }
 }
