@@ -2,8 +2,8 @@
 //!
 //! The CMS locks an account after a few wrong passwords, so nobody guesses:
 //!
-//! - What the CMS has not accepted a moment ago is tried by one request, and the others wait for
-//!   its verdict (see `standing`).
+//! - What the CMS has not accepted a moment ago is tried by one request, and of what it has, no more
+//!   than it lately took at once; the others wait for the next verdict (see `standing`).
 //! - When it answers 401, the source is asked once for all who wait; only another credential is
 //!   tried, once. Else the credential is marked as refused and stays unused until the source has
 //!   another one, but for one try after a pause that grows from one second to sixty.
@@ -33,7 +33,7 @@ use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
 pub use self::source::{Pending, Secret, Source, SourceError};
-use self::standing::{Role, Standing, Turn};
+use self::standing::{Pass, Standing, Turn};
 use crate::audit::{Event, Events};
 use crate::config;
 use crate::random;
@@ -169,8 +169,8 @@ struct Held {
 #[must_use]
 pub struct Loan<'a> {
     credential: Arc<Credential>,
-    role: Role,
-    lent: Instant,
+    /// There until this ends.
+    pass: Option<Pass>,
     credentials: &'a Credentials,
 }
 
@@ -225,15 +225,14 @@ impl Credentials {
     ///
     /// When there is none, or the CMS has refused it and it is not yet time to try again.
     pub async fn lend(&self, by: Instant) -> Result<Loan<'_>, CredentialError> {
+        let came = Instant::now();
         loop {
-            let mut told = std::pin::pin!(self.verdicts.notified());
             // From here on no verdict is missed.
-            told.as_mut().enable();
-            let (credential, turn) = self.state().choose(self.max_stale)?;
+            let told = self.verdicts.notified();
+            let (credential, turn) = self.state().choose(self.max_stale, came)?;
             let until = match turn {
-                Turn::Take(role) => {
-                    let lent = Instant::now();
-                    return Ok(Loan { credential, role, lent, credentials: self });
+                Turn::Take(pass) => {
+                    return Ok(Loan { credential, pass: Some(pass), credentials: self });
                 }
                 Turn::Wait(until) => until.map_or(by, |until| until.min(by)),
             };
@@ -318,7 +317,11 @@ impl State {
     }
 
     /// Which credential, and whether it may be taken now.
-    fn choose(&mut self, max_stale: Duration) -> Result<(Arc<Credential>, Turn), CredentialError> {
+    fn choose(
+        &mut self,
+        max_stale: Duration,
+        came: Instant,
+    ) -> Result<(Arc<Credential>, Turn), CredentialError> {
         self.check(max_stale)?;
         let Some(newest) = &mut self.newest else { return Err(CredentialError::Unavailable) };
         let is_resting = newest.standing.pause_left().is_some_and(|left| !left.is_zero());
@@ -326,7 +329,7 @@ impl State {
             Some((previous, _)) if is_resting => previous,
             _ => newest,
         };
-        Ok((Arc::clone(&held.credential), held.standing.turn()))
+        Ok((Arc::clone(&held.credential), held.standing.turn(came)))
     }
 
     fn overlapping(&self) -> Option<&Held> {
@@ -372,47 +375,40 @@ impl Deref for Loan<'_> {
 
 impl Loan<'_> {
     /// The CMS has let the gateway in with it.
-    pub fn accepted(mut self) {
-        let Credentials { events, metrics, verdicts, .. } = self.credentials;
+    pub fn accepted(self) {
+        let Some(pass) = &self.pass else { return };
+        let Credentials { events, metrics, .. } = self.credentials;
+        if pass.is_probe {
+            metrics.credential_probes.with_label_values(&["success"]).inc();
+        }
         let mut state = self.credentials.state();
         let Some(standing) = state.standing(&self.credential) else { return };
-        let is_news = standing.accept(self.role, self.lent);
-        if is_news {
+        if standing.accept(pass) {
             metrics.credential_refused.set(0);
             tracing::info!(version = self.credential.version, "credential_accepted");
             events.record(Event::new("credential_accepted").credential(&self.credential));
         }
-        drop(state);
-        if self.role == Role::Probe {
-            metrics.credential_probes.with_label_values(&["success"]).inc();
-        }
-        if is_news || self.role == Role::Trial {
-            verdicts.notify_waiters();
-        }
-        self.role = Role::Free;
     }
 
     /// The CMS has answered 401. When this ends, [`Credentials::lend`] gives another credential or
-    /// says that there is none.
-    pub async fn refused(mut self) {
+    /// says that there is none; a source that has none by this time has none.
+    pub async fn refused(self, by: Instant) {
         let Credentials { events, metrics, reading, .. } = self.credentials;
+        let is_probe = self.pass.as_ref().is_some_and(|pass| pass.is_probe);
         metrics.credential_refusals.inc();
-        if self.role == Role::Probe {
+        if is_probe {
             metrics.credential_probes.with_label_values(&["failure"]).inc();
         }
         if let Some(standing) = self.credentials.state().standing(&self.credential) {
             standing.doubt();
         }
-        let _reading = reading.lock().await;
-        let is_known = {
-            let mut state = self.credentials.state();
-            let is_newest = state.is_newest(&self.credential);
-            let standing = state.standing(&self.credential);
-            !is_newest || self.role != Role::Probe && standing.is_some_and(|it| it.is_refused())
+        let read = async {
+            let _reading = reading.lock().await;
+            if !self.is_settled(is_probe) {
+                self.credentials.read().await;
+            }
         };
-        if !is_known {
-            self.credentials.read().await;
-        }
+        let _ = tokio::time::timeout_at(by.into(), read).await;
         let mut state = self.credentials.state();
         if !state.is_newest(&self.credential) {
             if state.end_overlap(&self.credential) {
@@ -429,20 +425,24 @@ impl Loan<'_> {
             );
             events.record(Event::new("credential_refused").credential(&self.credential));
         }
-        drop(state);
-        self.role = Role::Free;
-        self.credentials.verdicts.notify_waiters();
+    }
+
+    /// Whether somebody else has asked the source since, so that it is known what comes of a
+    /// refusal.
+    fn is_settled(&self, is_probe: bool) -> bool {
+        let mut state = self.credentials.state();
+        if !state.is_newest(&self.credential) {
+            return true;
+        }
+        !is_probe && state.standing(&self.credential).is_some_and(|it| it.is_refused())
     }
 }
 
 impl Drop for Loan<'_> {
+    /// Those who wait look again, now that it is no longer on its way.
     fn drop(&mut self) {
-        if self.role == Role::Trial {
-            if let Some(standing) = self.credentials.state().standing(&self.credential) {
-                standing.give_up();
-            }
-            self.credentials.verdicts.notify_waiters();
-        }
+        self.pass = None;
+        self.credentials.verdicts.notify_waiters();
     }
 }
 

@@ -1,16 +1,18 @@
 //! What the CMS has said of a credential, and so who may use it now.
 //!
 //! A thousand requests that come at once with a wrong password would be a thousand guesses before
-//! the first 401 is there. So a credential that the CMS has not accepted within the last
-//! [`FRESH`] is tried by one request, and the others wait for its answer: under load acceptance
-//! never gets older, and after a rest it costs one exchange. A CMS that answers slowly doesn't hold
-//! up the others for longer than [`PATIENCE`], if it ever accepted the credential.
+//! the first 401 is there. So no more may be on their way without a verdict than the CMS lately
+//! took at once, twice that, and after a rest of [`FRESH`] one alone. The others wait for the next
+//! verdict, and go if it is good: a burst costs one exchange more than it would, and a steady load
+//! nothing. While a CMS that accepted the credential before says nothing, one more of them goes
+//! each [`PATIENCE`], so that one slow answer doesn't hold up all.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// How long an acceptance lets everybody through.
+/// How long an acceptance counts.
 const FRESH: Duration = Duration::from_millis(100);
-/// How long others wait for the one that tries what was accepted once.
+/// How long a CMS that accepted it before may say nothing until one more request is sent.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The pause after which a refused credential is tried for the first time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -22,8 +24,12 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 pub(super) struct Standing {
     /// When it was last accepted; nothing when a refusal came since.
     accepted: Option<Instant>,
-    /// Since when a request tries it, whose verdict the others wait for.
-    on_trial: Option<Instant>,
+    /// How many were on their way at once when it was accepted, the most of late.
+    proven: usize,
+    /// Since when those who are on their way have no verdict, and no further one was sent.
+    silent: Option<Instant>,
+    /// One more than are on their way.
+    on_their_way: Arc<()>,
     refused: Option<Refused>,
 }
 
@@ -36,48 +42,66 @@ struct Refused {
     pause: Duration,
 }
 
-/// What a request that has a credential is to the others.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Role {
-    /// One of many.
-    Free,
-    /// The one for whose verdict they wait.
-    Trial,
-    /// The one that tries what was refused.
-    Probe,
+/// The right to use a credential once, on its way until it is dropped.
+#[derive(Debug)]
+pub(super) struct Pass {
+    since: Instant,
+    /// How many were on their way then, this one included.
+    among: usize,
+    pub(super) is_probe: bool,
+    _on_its_way: Arc<()>,
 }
 
 /// Whether it may be taken now.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Turn {
-    Take(Role),
-    /// Until this time, or for the verdict alone.
+    Take(Pass),
+    /// Until this time, or for the next verdict alone.
     Wait(Option<Instant>),
 }
 
 impl Standing {
-    pub(super) fn turn(&mut self) -> Turn {
+    /// For a request that came then.
+    pub(super) fn turn(&mut self, came: Instant) -> Turn {
         let now = Instant::now();
         if let Some(refused) = &mut self.refused {
             // Who asks now has seen that the pause is over.
             refused.tried = now;
             refused.pause = (refused.pause * 2).min(LONGEST_PAUSE);
-            return Turn::Take(Role::Probe);
+            return self.take(now, true);
         }
-        if self.accepted.is_some_and(|at| now.duration_since(at) < FRESH) {
-            return Turn::Take(Role::Free);
+        if self.accepted.is_none_or(|at| now.duration_since(at) >= FRESH) {
+            self.proven = 0;
         }
-        match (self.on_trial, self.accepted) {
-            (None, _) => {
-                self.on_trial = Some(now);
-                Turn::Take(Role::Trial)
-            }
-            (Some(since), Some(_)) if now.duration_since(since) >= PATIENCE => {
-                Turn::Take(Role::Free)
-            }
-            (Some(since), Some(_)) => Turn::Wait(Some(since + PATIENCE)),
-            (Some(_), None) => Turn::Wait(None),
+        let on_their_way = self.on_their_way();
+        if on_their_way == 0 {
+            self.silent = Some(now);
+            return self.take(now, false);
         }
+        let Some(accepted) = self.accepted else { return Turn::Wait(None) };
+        if accepted >= came || on_their_way < self.limit() {
+            return self.take(now, false);
+        }
+        let impatient = self.silent.unwrap_or(now) + PATIENCE;
+        if now < impatient {
+            return Turn::Wait(Some(impatient));
+        }
+        self.silent = Some(now);
+        self.take(now, false)
+    }
+
+    fn take(&self, since: Instant, is_probe: bool) -> Turn {
+        let among = self.on_their_way() + 1;
+        Turn::Take(Pass { since, among, is_probe, _on_its_way: Arc::clone(&self.on_their_way) })
+    }
+
+    /// How many may be on their way without a verdict.
+    pub(super) fn limit(&self) -> usize {
+        self.proven * 2
+    }
+
+    fn on_their_way(&self) -> usize {
+        Arc::strong_count(&self.on_their_way) - 1
     }
 
     /// How long a refused credential must rest still; nothing when it is not refused.
@@ -89,28 +113,28 @@ impl Standing {
         self.refused.is_some()
     }
 
-    /// The CMS has accepted it from one who was lent it then; whether that ends a refusal.
-    pub(super) fn accept(&mut self, role: Role, lent: Instant) -> bool {
-        if self.refused.is_some_and(|refused| lent < refused.at) {
+    /// The CMS has accepted it from who has this pass; whether that ends a refusal.
+    pub(super) fn accept(&mut self, pass: &Pass) -> bool {
+        if self.refused.is_some_and(|refused| pass.since < refused.at) {
             // The CMS has changed its mind since.
             return false;
         }
-        self.accepted = Some(Instant::now());
-        if role == Role::Trial {
-            self.on_trial = None;
-        }
+        let now = Instant::now();
+        (self.accepted, self.silent) = (Some(now), Some(now));
+        // It follows a load that gets less, step by step.
+        let less = self.proven - self.proven.saturating_sub(pass.among).div_ceil(8);
+        self.proven = less.max(pass.among);
         self.refused.take().is_some()
     }
 
-    /// The CMS has refused it, and the source is asked: nobody uses it meanwhile.
+    /// The CMS has refused it, and the source is asked: nobody uses it as long as the pass of who
+    /// was refused is there.
     pub(super) fn doubt(&mut self) {
         self.accepted = None;
-        self.on_trial = Some(Instant::now());
     }
 
     /// The CMS has refused it, and the source has no other one; whether that is news.
     pub(super) fn refuse(&mut self) -> bool {
-        self.on_trial = None;
         let is_news = self.refused.is_none();
         let now = Instant::now();
         self.refused.get_or_insert(Refused { at: now, tried: now, pause: FIRST_PAUSE });
@@ -118,14 +142,14 @@ impl Standing {
     }
 
     #[cfg(test)]
+    pub(super) fn end_patience(&mut self) {
+        self.silent = self.silent.map(|since| since - PATIENCE);
+    }
+
+    #[cfg(test)]
     pub(super) fn end_pause(&mut self) {
         if let Some(refused) = &mut self.refused {
             refused.tried -= refused.pause;
         }
-    }
-
-    /// The one who tried it heard nothing.
-    pub(super) fn give_up(&mut self) {
-        self.on_trial = None;
     }
 }

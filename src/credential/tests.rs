@@ -8,6 +8,8 @@ use super::*;
 struct Told {
     /// Nothing: it is down.
     password: Mutex<Option<&'static str>>,
+    /// It does not answer.
+    is_stuck: Mutex<bool>,
     fetches: AtomicUsize,
 }
 
@@ -19,7 +21,11 @@ impl Source for Told {
     fn fetch(&self) -> Pending<'_, Result<Secret, SourceError>> {
         self.fetches.fetch_add(1, Ordering::Relaxed);
         let password = *self.password.lock().unwrap();
+        let is_stuck = *self.is_stuck.lock().unwrap();
         Box::pin(async move {
+            if is_stuck {
+                return std::future::pending().await;
+            }
             tokio::task::yield_now().await;
             let password = password.ok_or(SourceError::Unavailable("it is down".to_owned()))?;
             let part = |text: &str| Zeroizing::new(text.to_owned());
@@ -69,6 +75,18 @@ fn version<'a>(loan: &'a Loan<'_>) -> &'a str {
     loan.version().unwrap()
 }
 
+fn is_probe(loan: &Loan<'_>) -> bool {
+    loan.pass.as_ref().unwrap().is_probe
+}
+
+/// Two that are on their way at once, as it was accepted just now.
+async fn two(credentials: &Credentials) -> (Loan<'_>, Loan<'_>) {
+    let first = lend(credentials).await;
+    let accepted = async { first.accepted() };
+    let (one, another, ()) = tokio::join!(lend(credentials), lend(credentials), accepted);
+    (one, another)
+}
+
 /// Whether it has nothing to give while this is looked at.
 async fn waits(credentials: &Credentials) -> bool {
     let now = Instant::now();
@@ -85,20 +103,57 @@ async fn what_was_never_accepted_is_tried_by_one() {
     let second = lend(&credentials).await;
     assert!(waits(&credentials).await);
     let (waited, ()) = tokio::join!(credentials.lend(soon()), async { second.accepted() });
-    assert_eq!(waited.unwrap().role, Role::Free);
-    assert_eq!(lend(&credentials).await.role, Role::Free, "all may use it now");
+    let _waited = waited.unwrap();
+}
+
+#[tokio::test]
+async fn no_more_may_be_on_their_way_than_twice_what_the_cms_took_at_once() {
+    let (_, credentials) = credentials(Duration::ZERO).await;
+    let limit =
+        |credentials: &Credentials| credentials.state().newest.as_ref().unwrap().standing.limit();
+    lend(&credentials).await.accepted();
+    assert_eq!(limit(&credentials), 2);
+    let (one, another) = two(&credentials).await;
+    assert!(waits(&credentials).await, "a burst after them is not let through");
+    one.accepted();
+    another.accepted();
+    assert_eq!(limit(&credentials), 4);
+    for _ in 0..8 {
+        lend(&credentials).await.accepted();
+    }
+    assert_eq!(limit(&credentials), 2, "the load is less now");
+}
+
+#[tokio::test]
+async fn a_cms_that_says_nothing_gets_one_more_a_second() {
+    let (_, credentials) = credentials(Duration::ZERO).await;
+    lend(&credentials).await.accepted();
+    let silent = two(&credentials).await;
+    assert!(waits(&credentials).await);
+    credentials.state().newest.as_mut().unwrap().standing.end_patience();
+    let one_more = lend(&credentials).await;
+    assert!(waits(&credentials).await);
+    one_more.accepted();
+    drop(silent);
+}
+
+#[tokio::test]
+async fn a_source_that_is_slow_has_no_other_credential() {
+    let (told, credentials) = credentials(Duration::ZERO).await;
+    *told.is_stuck.lock().unwrap() = true;
+    let by = Instant::now() + Duration::from_millis(10);
+    lend(&credentials).await.refused(by).await;
+    assert!(matches!(refusal(&credentials).await, CredentialError::Refused { .. }));
 }
 
 #[tokio::test]
 async fn a_refusal_costs_one_reading_and_no_further_guess() {
     let (told, credentials) = credentials(Duration::ZERO).await;
-    lend(&credentials).await.accepted();
-    let (one, two, three) =
-        (lend(&credentials).await, lend(&credentials).await, lend(&credentials).await);
+    let (one, another) = two(&credentials).await;
     let before = told.fetches();
-    let (_, (), waited) = tokio::join!(
-        one.refused(),
-        async { tokio::join!(two.refused(), three.refused()).0 },
+    let ((), (), waited) = tokio::join!(
+        one.refused(soon()),
+        another.refused(soon()),
         // Comes while the source is asked.
         credentials.lend(soon())
     );
@@ -106,7 +161,7 @@ async fn a_refusal_costs_one_reading_and_no_further_guess() {
     assert!(matches!(waited, Err(CredentialError::Refused { .. })), "{waited:?}");
     assert!(matches!(refusal(&credentials).await, CredentialError::Refused { .. }));
     assert_eq!(credentials.metrics.credential_refused.get(), 1);
-    assert_eq!(credentials.metrics.credential_refusals.get(), 3);
+    assert_eq!(credentials.metrics.credential_refusals.get(), 2);
 }
 
 #[tokio::test]
@@ -115,9 +170,9 @@ async fn another_credential_is_tried_by_one_again() {
     lend(&credentials).await.accepted();
     let old = lend(&credentials).await;
     told.tell("two");
-    old.refused().await;
+    old.refused(soon()).await;
     let new = lend(&credentials).await;
-    assert_eq!((version(&new), new.role), ("of two", Role::Trial));
+    assert_eq!(version(&new), "of two");
     assert!(waits(&credentials).await);
     new.accepted();
     assert_eq!(credentials.metrics.credential_refused.get(), 0);
@@ -128,36 +183,40 @@ async fn a_store_that_is_down_has_no_other_credential() {
     let (told, credentials) = credentials(Duration::ZERO).await;
     let loan = lend(&credentials).await;
     *told.password.lock().unwrap() = None;
-    loan.refused().await;
+    loan.refused(soon()).await;
     assert!(matches!(refusal(&credentials).await, CredentialError::Refused { .. }));
 }
 
 #[tokio::test]
 async fn a_refused_credential_is_tried_by_one_after_its_pause() {
     let (_, credentials) = credentials(Duration::ZERO).await;
-    lend(&credentials).await.refused().await;
+    lend(&credentials).await.refused(soon()).await;
     let pass = |credentials: &Credentials| {
         credentials.state().newest.as_mut().unwrap().standing.end_pause();
     };
     pass(&credentials);
     let probe = lend(&credentials).await;
-    assert_eq!(probe.role, Role::Probe);
+    assert!(is_probe(&probe));
     assert!(matches!(refusal(&credentials).await, CredentialError::Refused { .. }));
-    probe.refused().await;
-    let left = credentials.state().newest.as_ref().unwrap().standing.pause_left().unwrap();
-    assert!(left > Duration::from_secs(1), "{left:?}: the pause grows");
+    probe.refused(soon()).await;
+    for seconds in [2, 4, 8, 16, 32, 60, 60] {
+        let left = credentials.state().newest.as_ref().unwrap().standing.pause_left().unwrap();
+        let pause = Duration::from_secs(seconds);
+        assert!(left <= pause && left > pause * 3 / 4, "{left:?} of {pause:?}");
+        pass(&credentials);
+        lend(&credentials).await.refused(soon()).await;
+    }
     pass(&credentials);
     lend(&credentials).await.accepted();
-    assert_eq!(lend(&credentials).await.role, Role::Free);
+    assert!(!is_probe(&lend(&credentials).await));
     assert_eq!(credentials.metrics.credential_refused.get(), 0);
 }
 
 #[tokio::test]
 async fn an_answer_to_what_was_sent_before_the_refusal_ends_nothing() {
     let (_, credentials) = credentials(Duration::ZERO).await;
-    lend(&credentials).await.accepted();
-    let (early, late) = (lend(&credentials).await, lend(&credentials).await);
-    late.refused().await;
+    let (early, late) = two(&credentials).await;
+    late.refused(soon()).await;
     early.accepted();
     assert!(matches!(refusal(&credentials).await, CredentialError::Refused { .. }));
 }
@@ -170,9 +229,9 @@ async fn the_credential_before_serves_in_the_overlap() {
     assert!(credentials.read().await);
     let new = lend(&credentials).await;
     assert_eq!(version(&new), "of two");
-    new.refused().await;
+    new.refused(soon()).await;
     let old = lend(&credentials).await;
-    assert_eq!((version(&old), old.role), ("of one", Role::Free));
+    assert_eq!((version(&old), is_probe(&old)), ("of one", false));
     old.accepted();
     assert_eq!(credentials.metrics.credential_refused.get(), 1, "the new one still is");
     // The CMS follows.
@@ -190,16 +249,16 @@ async fn when_the_credential_before_is_refused_too_the_new_one_is_tried_at_once(
     lend(&credentials).await.accepted();
     told.tell("two");
     assert!(credentials.read().await);
-    lend(&credentials).await.refused().await;
-    let (one, another) = (lend(&credentials).await, lend(&credentials).await);
+    lend(&credentials).await.refused(soon()).await;
+    let (one, another) = two(&credentials).await;
     assert_eq!((version(&one), version(&another)), ("of one", "of one"));
-    one.refused().await;
-    another.refused().await;
+    one.refused(soon()).await;
+    another.refused(soon()).await;
     assert!(credentials.state().previous.is_none());
     let new = lend(&credentials).await;
-    assert_eq!((version(&new), new.role), ("of two", Role::Trial));
+    assert_eq!(version(&new), "of two");
     assert!(waits(&credentials).await, "nobody is turned away meanwhile");
-    new.refused().await;
+    new.refused(soon()).await;
     assert!(matches!(refusal(&credentials).await, CredentialError::Refused { .. }));
     assert_eq!(credentials.metrics.credential_refused.get(), 1);
 }
@@ -228,7 +287,7 @@ async fn what_was_read_too_long_ago_counts_no_more() {
 #[tokio::test]
 async fn the_same_credential_of_another_version_keeps_its_standing() {
     let (told, credentials) = credentials(Duration::ZERO).await;
-    lend(&credentials).await.refused().await;
+    lend(&credentials).await.refused(soon()).await;
     told.tell("one");
     assert!(credentials.read().await);
     assert!(matches!(refusal(&credentials).await, CredentialError::Refused { .. }));

@@ -168,7 +168,7 @@ impl Upstream {
             };
             server.observe(&result);
             if result == Err(Failure::Unauthorized) {
-                credential.refused().await;
+                credential.refused(by).await;
                 if !next.has_another_credential && credentials.check().is_ok() {
                     next.has_another_credential = true;
                     continue;
