@@ -5,53 +5,13 @@
 
 mod support;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use support::{SAMPLE, World, put, wait_for, write_secret};
+use serde_json::json;
 
-/// Ends the callers also when the test fails.
-struct End<'a>(&'a AtomicBool);
-
-impl Drop for End<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Lets eight callers ask all the while, and gives the statuses that they saw beside 200.
-fn under_load(world: &World, meanwhile: impl FnOnce(&dyn Fn(usize))) -> Vec<(u16, String)> {
-    let (served, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
-    let token = world.supervisor();
-    let api = world.gateway.api;
-    std::thread::scope(|scope| {
-        let callers: Vec<_> = (0..8)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut others = Vec::new();
-                    while !is_over.load(Ordering::Relaxed) {
-                        let reply = put(api, &token, SAMPLE);
-                        match reply.status {
-                            200 => drop(served.fetch_add(1, Ordering::Relaxed)),
-                            status => others.push((status, reply.body)),
-                        }
-                    }
-                    others
-                })
-            })
-            .collect();
-        let more = |count| {
-            let target = served.load(Ordering::Relaxed) + count;
-            wait_for("more calls", || served.load(Ordering::Relaxed) >= target);
-        };
-        {
-            let _end = End(&is_over);
-            more(50);
-            meanwhile(&more);
-            more(50);
-        }
-        callers.into_iter().flat_map(|caller| caller.join().unwrap()).collect()
-    })
-}
+use support::faulty::{Act, FaultyCms, good};
+use support::load::under_load;
+use support::{SAMPLE, World, wait_for, write_secret};
 
 fn events(world: &World, name: &str) -> usize {
     let records = support::records_in(&world.folder.path().join("audit"));
@@ -97,4 +57,39 @@ fn the_records_tell_which_version_was_used() {
     write_secret(&world.folder.path().join("password"), "second");
     wait_for("the new one", || events(&world, "credential_rotated") == 1);
     assert_ne!(version(&world), first);
+}
+
+#[test]
+fn what_is_on_its_way_ends_with_the_old_one_while_the_new_one_is_used() {
+    let gate = Arc::new(Mutex::new(()));
+    let closed = gate.lock().unwrap();
+    let cms = FaultyCms::start([Act::Say(good()), Act::Await(Arc::clone(&gate), good())]);
+    let world = cms.world("");
+    let token = world.supervisor();
+    assert_eq!(world.put(&token, SAMPLE).status, 200);
+    std::thread::scope(|scope| {
+        let early = scope.spawn(|| world.put(&token, SAMPLE));
+        wait_for("the early one", || cms.requests() == 2);
+        write_secret(&world.folder.path().join("password"), "second");
+        wait_for("the new one", || events(&world, "credential_rotated") == 1);
+        let late = world.put(&token, SAMPLE);
+        assert_eq!((late.status, cms.requests()), (200, 3));
+        assert!(!early.is_finished());
+        drop(closed);
+        let early = early.join().unwrap();
+        assert_eq!(early.status, 200);
+        // cms-service:cms-password twice, and then cms-service:second
+        let old = "Basic Y21zLXNlcnZpY2U6Y21zLXBhc3N3b3Jk";
+        assert_eq!(cms.authorizations(), [old, old, "Basic Y21zLXNlcnZpY2U6c2Vjb25k"]);
+        let records = world.records();
+        let version = |reply: &support::Reply| {
+            let id = json!(reply.header("x-request-id").unwrap());
+            let mut own = records.iter().filter(|record| record["request_id"] == id);
+            own.rfind(|record| record["kind"] == "outcome").unwrap()["credential"]["version"]
+                .clone()
+        };
+        assert!(version(&early).is_string());
+        assert_ne!(version(&early), version(&late));
+    });
+    assert_eq!(cms.requests(), 3);
 }

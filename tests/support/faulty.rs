@@ -23,6 +23,8 @@ use super::{SAMPLE_ANSWER, World, is_whole};
 pub enum Act {
     /// Answers with these bytes and awaits the next request.
     Say(Vec<u8>),
+    /// As [`Act::Say`], once nobody holds this any more.
+    Await(Arc<Mutex<()>>, Vec<u8>),
     /// Says these bytes and closes the connection.
     Close(Vec<u8>),
     /// Says these bytes and then nothing more, with the connection open.
@@ -121,6 +123,17 @@ impl FaultyCms {
         self.state.lock().unwrap().received.len()
     }
 
+    /// The `Authorization` of each of these.
+    pub fn authorizations(&self) -> Vec<String> {
+        let state = self.state.lock().unwrap();
+        let own = |request: &Vec<u8>| {
+            let text = String::from_utf8_lossy(request).into_owned();
+            let mut lines = text.lines();
+            lines.find_map(|line| line.strip_prefix("authorization: ").map(str::to_owned)).unwrap()
+        };
+        state.received.iter().map(own).collect()
+    }
+
     /// A gateway before it, with more in the section of the CMS.
     pub fn world(&self, more: &str) -> World {
         self.world_with(more, |_| {})
@@ -177,6 +190,10 @@ fn serve(
         };
         match act {
             Act::Say(bytes) => say(&mut *wire, &bytes)?,
+            Act::Await(gate, bytes) => {
+                drop(gate.lock());
+                say(&mut *wire, &bytes)?;
+            }
             Act::Close(bytes) => {
                 say(&mut *wire, &bytes)?;
                 return raw.shutdown(Shutdown::Both);

@@ -446,6 +446,9 @@ pub mod authority;
 /// For the tests of what becomes of a change when the CMS misbehaves.
 pub mod faulty;
 
+/// For the tests of what callers notice.
+pub mod load;
+
 /// For the tests of those who read a trail.
 pub mod reading;
 
