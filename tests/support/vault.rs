@@ -124,6 +124,25 @@ impl RustyVault {
         self.told("POST", &format!("secret/data/{path}"), Some(&value));
     }
 
+    /// Leaves nothing at this path.
+    pub fn delete(&self, path: &str) {
+        self.told("DELETE", &format!("secret/data/{path}"), None);
+    }
+
+    /// It accepts connections, and says nothing.
+    pub fn pause(&self) {
+        self.signal("-STOP");
+    }
+
+    pub fn go_on(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let id = self.child.as_ref().unwrap().id().to_string();
+        assert!(Command::new("kill").args([signal, &id]).status().unwrap().success());
+    }
+
     /// Makes a role whose tokens are good for so long; its id, and a secret id of it.
     pub fn role(&self, name: &str, ttl: &str) -> (String, String) {
         let path = format!("auth/approle/role/{name}");
