@@ -287,10 +287,14 @@ impl Gateway {
         let request_id = context.request_id;
         result.map_err(|failure| {
             tracing::warn!(%request_id, %failure, "upstream");
-            if let Failure::Contradicting(what) = &failure {
-                self.metrics.upstream_contradictions.inc();
-                let alarm = Event::new("answer_contradicts").request(request_id).detail(what);
-                self.audit.events().record(alarm);
+            match &failure {
+                Failure::Contradicting(what) => {
+                    self.metrics.upstream_contradictions.inc();
+                    let alarm = Event::new("answer_contradicts").request(request_id).detail(what);
+                    self.audit.events().record(alarm);
+                }
+                Failure::Forbidden => self.metrics.credential_forbidden.inc(),
+                _ => {}
             }
             Problem::from(&failure)
         })

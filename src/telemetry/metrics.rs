@@ -27,6 +27,7 @@ pub struct Metrics {
     pub credential_refused: IntGauge,
     pub credential_refusals: IntCounter,
     pub credential_probes: IntCounterVec,
+    pub credential_forbidden: IntCounter,
     pub audit_records: IntCounterVec,
     pub audit_flush_duration: Histogram,
     pub audit_queue_depth: IntGauge,
@@ -140,6 +141,13 @@ impl Metrics {
                 "credential_probes_total",
                 "Single tries of a credential that the CMS had refused, by result.",
                 &["result"],
+            )?,
+            credential_forbidden: register(
+                &registry,
+                IntCounter::with_opts(opts(
+                    "credential_forbidden_total",
+                    "Answers of the CMS that forbid the gateway's account the change (403).",
+                ))?,
             )?,
             audit_records: counters(
                 "audit_records_total",
