@@ -153,6 +153,9 @@ struct State {
     newest: Option<Held>,
     /// The one before it, and until when it may be used.
     previous: Option<(Held, Instant)>,
+    /// The last one that the CMS refused before the source had another, until the CMS accepts one.
+    /// A source that goes to and fro between wrong ones shall not make them be tried anew each time.
+    discarded: Option<Held>,
     /// When the source was last read well.
     read: Option<Instant>,
 }
@@ -181,7 +184,8 @@ impl Credentials {
         let config::Credential { source, refresh, max_stale, overlap } = settings;
         Self {
             source: Arc::clone(source),
-            refresh: *refresh,
+            // What the source gives shall not get too old between two readings.
+            refresh: (*refresh).min(*max_stale / 2),
             max_stale: *max_stale,
             overlap: *overlap,
             state: Mutex::default(),
@@ -286,13 +290,8 @@ impl Credentials {
         };
         tracing::info!(version = credential.version, "{name}");
         self.events.record(Event::new(name).credential(&credential));
-        let before = state.newest.replace(Held { credential, standing: Standing::default() });
-        // What the CMS refused before it is of no use in an overlap.
-        let before = before.filter(|held| !held.standing.is_refused());
-        if let (Some(held), false) = (before, self.overlap.is_zero()) {
-            state.previous = Some((held, now + self.overlap));
-        }
-        self.metrics.credential_refused.set(0);
+        let is_refused = state.replace(credential, self.overlap);
+        self.metrics.credential_refused.set(is_refused.into());
         drop(state);
         self.verdicts.notify_waiters();
     }
@@ -332,6 +331,28 @@ impl State {
         Ok((Arc::clone(&held.credential), held.standing.turn(came)))
     }
 
+    /// Holds another one, and what is of use of those before; whether the CMS has refused it.
+    fn replace(&mut self, credential: Arc<Credential>, overlap: Duration) -> bool {
+        self.previous.take_if(|(held, _)| held.credential.is_same_as(&credential));
+        let known = self.discarded.take_if(|held| held.credential.is_same_as(&credential));
+        let standing = known.map(|held| held.standing).unwrap_or_default();
+        let is_refused = standing.is_refused();
+        let Some(mut before) = self.newest.replace(Held { credential, standing }) else {
+            return is_refused;
+        };
+        if before.standing.was_accepted() {
+            // The CMS had moved on from what was there still earlier.
+            self.previous = None;
+        }
+        if before.standing.is_doubted() {
+            before.standing.refuse();
+            self.discarded = Some(before);
+        } else if !overlap.is_zero() {
+            self.previous.get_or_insert((before, Instant::now() + overlap));
+        }
+        is_refused
+    }
+
     fn overlapping(&self) -> Option<&Held> {
         let (held, until) = self.previous.as_ref()?;
         (Instant::now() < *until).then_some(held)
@@ -344,13 +365,13 @@ impl State {
         held.find(|held| held.credential.is_same_as(credential)).map(|held| &mut held.standing)
     }
 
-    /// The CMS no longer takes the one before. It may take the newest by now, so that this is tried
-    /// as if it were new; whether it was refused until now.
+    /// The CMS no longer takes the one before. If it did since it refused the newest, it may take that
+    /// by now, so that this is tried as if it were new; whether it was refused until now.
     fn end_overlap(&mut self, credential: &Credential) -> bool {
         let is_previous = |(held, _): &mut (Held, _)| held.credential.is_same_as(credential);
-        let was_in_use = self.previous.take_if(is_previous).is_some();
+        let Some((before, _)) = self.previous.take_if(is_previous) else { return false };
         match &mut self.newest {
-            Some(newest) if was_in_use && newest.standing.is_refused() => {
+            Some(newest) if before.standing.was_accepted_since_refusal_of(&newest.standing) => {
                 newest.standing = Standing::default();
                 true
             }
@@ -383,7 +404,11 @@ impl Loan<'_> {
         }
         let mut state = self.credentials.state();
         let Some(standing) = state.standing(&self.credential) else { return };
-        if standing.accept(pass) {
+        let is_news = standing.accept(pass);
+        if !standing.is_doubted() && state.is_newest(&self.credential) {
+            state.discarded = None;
+        }
+        if is_news {
             metrics.credential_refused.set(0);
             tracing::info!(version = self.credential.version, "credential_accepted");
             events.record(Event::new("credential_accepted").credential(&self.credential));

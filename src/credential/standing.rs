@@ -4,15 +4,15 @@
 //! the first 401 is there. So no more may be on their way without a verdict than the CMS lately
 //! took at once, twice that, and after a rest of [`FRESH`] one alone. The others wait for the next
 //! verdict, and go if it is good: a burst costs one exchange more than it would, and a steady load
-//! nothing. While a CMS that accepted the credential before says nothing, one more of them goes
-//! each [`PATIENCE`], so that one slow answer doesn't hold up all.
+//! nothing. While the CMS says nothing, one more of them goes each [`PATIENCE`], so that one slow
+//! answer doesn't hold up all.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// How long an acceptance counts.
 const FRESH: Duration = Duration::from_millis(100);
-/// How long a CMS that accepted it before may say nothing until one more request is sent.
+/// How long the CMS may say nothing until one more request is sent.
 const PATIENCE: Duration = Duration::from_secs(1);
 /// The pause after which a refused credential is tried for the first time.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -22,8 +22,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// What the CMS has said of a credential.
 #[derive(Debug, Default)]
 pub(super) struct Standing {
-    /// When it was last accepted; nothing when a refusal came since.
+    /// When it was last accepted.
     accepted: Option<Instant>,
+    /// When a refusal came last.
+    doubted: Option<Instant>,
     /// How many were on their way at once when it was accepted, the most of late.
     proven: usize,
     /// Since when those who are on their way have no verdict, and no further one was sent.
@@ -70,7 +72,8 @@ impl Standing {
             refused.pause = (refused.pause * 2).min(LONGEST_PAUSE);
             return self.take(now, true);
         }
-        if self.accepted.is_none_or(|at| now.duration_since(at) >= FRESH) {
+        let accepted = self.accepted.filter(|_| !self.is_doubted());
+        if accepted.is_none_or(|at| now.duration_since(at) >= FRESH) {
             self.proven = 0;
         }
         let on_their_way = self.on_their_way();
@@ -78,8 +81,10 @@ impl Standing {
             self.silent = Some(now);
             return self.take(now, false);
         }
-        let Some(accepted) = self.accepted else { return Turn::Wait(None) };
-        if accepted >= came || on_their_way < self.limit() {
+        if self.is_doubted() {
+            return Turn::Wait(None);
+        }
+        if accepted.is_some_and(|at| at >= came) || on_their_way < self.limit() {
             return self.take(now, false);
         }
         let impatient = self.silent.unwrap_or(now) + PATIENCE;
@@ -113,9 +118,25 @@ impl Standing {
         self.refused.is_some()
     }
 
+    /// Whether the CMS ever accepted it.
+    pub(super) fn was_accepted(&self) -> bool {
+        self.accepted.is_some()
+    }
+
+    /// Whether the CMS accepted it after it had refused another, which still is.
+    pub(super) fn was_accepted_since_refusal_of(&self, other: &Self) -> bool {
+        let refused = other.refused.map(|refused| refused.at);
+        refused.is_some_and(|refused| self.accepted.is_some_and(|accepted| accepted > refused))
+    }
+
+    /// Whether the last word of the CMS on it was a refusal.
+    pub(super) fn is_doubted(&self) -> bool {
+        self.doubted.is_some_and(|doubted| self.accepted.is_none_or(|accepted| accepted < doubted))
+    }
+
     /// The CMS has accepted it from who has this pass; whether that ends a refusal.
     pub(super) fn accept(&mut self, pass: &Pass) -> bool {
-        if self.refused.is_some_and(|refused| pass.since < refused.at) {
+        if self.doubted.is_some_and(|doubted| pass.since < doubted) {
             // The CMS has changed its mind since.
             return false;
         }
@@ -130,7 +151,7 @@ impl Standing {
     /// The CMS has refused it, and the source is asked: nobody uses it as long as the pass of who
     /// was refused is there.
     pub(super) fn doubt(&mut self) {
-        self.accepted = None;
+        self.doubted = Some(Instant::now());
     }
 
     /// The CMS has refused it, and the source has no other one; whether that is news.
@@ -141,9 +162,12 @@ impl Standing {
         is_news
     }
 
+    /// As if the CMS had not been asked, or had not answered, for a while.
     #[cfg(test)]
-    pub(super) fn end_patience(&mut self) {
-        self.silent = self.silent.map(|since| since - PATIENCE);
+    pub(super) fn rest(&mut self) {
+        let earlier = |at: Instant| at.checked_sub(PATIENCE);
+        self.accepted = self.accepted.and_then(earlier);
+        self.silent = self.silent.and_then(earlier);
     }
 
     #[cfg(test)]

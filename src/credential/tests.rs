@@ -87,6 +87,11 @@ async fn two(credentials: &Credentials) -> (Loan<'_>, Loan<'_>) {
     (one, another)
 }
 
+/// As if the CMS had not been asked, or had not answered, for a while.
+fn rest(credentials: &Credentials) {
+    credentials.state().newest.as_mut().unwrap().standing.rest();
+}
+
 /// Whether it has nothing to give while this is looked at.
 async fn waits(credentials: &Credentials) -> bool {
     let now = Instant::now();
@@ -130,7 +135,7 @@ async fn a_cms_that_says_nothing_gets_one_more_a_second() {
     lend(&credentials).await.accepted();
     let silent = two(&credentials).await;
     assert!(waits(&credentials).await);
-    credentials.state().newest.as_mut().unwrap().standing.end_patience();
+    rest(&credentials);
     let one_more = lend(&credentials).await;
     assert!(waits(&credentials).await);
     one_more.accepted();
@@ -261,6 +266,108 @@ async fn when_the_credential_before_is_refused_too_the_new_one_is_tried_at_once(
     new.refused(soon()).await;
     assert!(matches!(refusal(&credentials).await, CredentialError::Refused { .. }));
     assert_eq!(credentials.metrics.credential_refused.get(), 1);
+}
+
+#[tokio::test]
+async fn when_both_are_wrong_each_is_tried_once() {
+    let (told, credentials) = credentials(Duration::from_secs(3600)).await;
+    lend(&credentials).await.accepted();
+    told.tell("two");
+    assert!(credentials.read().await);
+    lend(&credentials).await.refused(soon()).await;
+    let old = lend(&credentials).await;
+    assert_eq!(version(&old), "of one");
+    old.refused(soon()).await;
+    assert!(matches!(refusal(&credentials).await, CredentialError::Refused { .. }));
+    assert_eq!(credentials.metrics.credential_refused.get(), 1);
+}
+
+#[tokio::test]
+async fn what_the_store_took_back_is_not_its_own_credential_before() {
+    let (told, credentials) = credentials(Duration::from_secs(3600)).await;
+    lend(&credentials).await.accepted();
+    told.tell("two");
+    assert!(credentials.read().await);
+    lend(&credentials).await.refused(soon()).await;
+    told.tell("one");
+    assert!(credentials.read().await);
+    lend(&credentials).await.accepted();
+    // Now the CMS takes none of them.
+    lend(&credentials).await.refused(soon()).await;
+    assert!(matches!(refusal(&credentials).await, CredentialError::Refused { .. }));
+}
+
+#[tokio::test]
+async fn a_store_that_goes_to_and_fro_between_wrong_ones_costs_one_guess_for_each() {
+    for overlap in [Duration::ZERO, Duration::from_secs(3600)] {
+        let (told, credentials) = credentials(overlap).await;
+        for (now, next) in [("of one", "two"), ("of two", "one")] {
+            let loan = lend(&credentials).await;
+            assert_eq!(version(&loan), now);
+            told.tell(next);
+            loan.refused(soon()).await;
+        }
+        for password in ["two", "one", "two"] {
+            assert!(matches!(refusal(&credentials).await, CredentialError::Refused { .. }));
+            assert_eq!(credentials.metrics.credential_refused.get(), 1);
+            told.tell(password);
+            assert!(credentials.read().await);
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_was_refused_once_is_tried_like_any_other_when_the_cms_accepted_one_since() {
+    let (told, credentials) = credentials(Duration::ZERO).await;
+    let loan = lend(&credentials).await;
+    told.tell("two");
+    loan.refused(soon()).await;
+    lend(&credentials).await.accepted();
+    assert!(credentials.state().discarded.is_none(), "nor is it kept in memory");
+    told.tell("one");
+    assert!(credentials.read().await);
+    let one = lend(&credentials).await;
+    assert_eq!((version(&one), is_probe(&one)), ("of one", false));
+}
+
+#[tokio::test]
+async fn what_was_never_used_is_not_kept_for_what_served() {
+    let (told, credentials) = credentials(Duration::from_secs(3600)).await;
+    lend(&credentials).await.accepted();
+    // As two files that are written one after the other are read between.
+    for password in ["half", "two"] {
+        told.tell(password);
+        assert!(credentials.read().await);
+    }
+    lend(&credentials).await.refused(soon()).await;
+    assert_eq!(version(&lend(&credentials).await), "of one");
+}
+
+#[tokio::test]
+async fn it_is_read_again_before_it_is_too_old() {
+    let (told, credentials) = credentials(Duration::ZERO).await;
+    let settings = config::Credential {
+        source: told,
+        refresh: Duration::from_secs(24 * 3600),
+        max_stale: Duration::from_secs(60),
+        overlap: Duration::ZERO,
+    };
+    let credentials = Credentials::new(&settings, Events::default(), credentials.metrics);
+    assert_eq!(credentials.refresh, Duration::from_secs(30));
+}
+
+#[tokio::test]
+async fn while_the_source_is_asked_nobody_guesses_whatever_comes_of_what_was_sent_before() {
+    let (_, credentials) = credentials(Duration::ZERO).await;
+    let (early, late) = two(&credentials).await;
+    let reading = credentials.reading.lock().await;
+    let mut refused = std::pin::pin!(late.refused(soon()));
+    assert!(tokio::time::timeout(Duration::ZERO, refused.as_mut()).await.is_err());
+    early.accepted();
+    assert!(waits(&credentials).await, "the CMS has refused it since");
+    drop(reading);
+    refused.await;
+    assert!(matches!(refusal(&credentials).await, CredentialError::Refused { .. }));
 }
 
 #[tokio::test]
