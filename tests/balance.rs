@@ -5,7 +5,12 @@
 
 mod support;
 
+use std::sync::{Arc, Mutex};
+
+use serde_json::{Value, json};
+
 use support::cms::{Misbehaviour, ReferenceCms};
+use support::faulty::{Act, FaultyCms, good};
 use support::{SAMPLE, World, wait_for};
 use tokio::runtime::Runtime;
 
@@ -45,6 +50,33 @@ fn the_servers_share_the_changes() {
     assert_eq!(world.cms.calls() + other.calls(), 100);
     // By chance all of a hundred go to one of two in less than one of 10^29 runs.
     assert!(world.cms.calls() > 0 && other.calls() > 0);
+}
+
+/// Of two, the one with less to do.
+#[test]
+fn a_server_that_is_busy_is_sent_nothing_while_the_other_is_idle() {
+    let gate = Arc::new(Mutex::new(()));
+    let closed = gate.lock().unwrap();
+    let busy = FaultyCms::start([]);
+    busy.always(Some(Act::Await(Arc::clone(&gate), good())));
+    let world = beside(&busy.url(), "");
+    let token = world.supervisor();
+    std::thread::scope(|scope| {
+        let mut held = Vec::new();
+        wait_for("the busy one's first change", || {
+            held.push(scope.spawn(|| world.put(&token, SAMPLE)));
+            let sent = || world.cms.calls() as usize + busy.requests();
+            wait_for("the change", || sent() == held.len());
+            busy.requests() == 1
+        });
+        let before = world.cms.calls();
+        served(&world, 50);
+        assert_eq!((world.cms.calls() - before, busy.requests()), (50, 1));
+        drop(closed);
+        for one in held {
+            assert_eq!(one.join().unwrap().status, 200);
+        }
+    });
 }
 
 #[test]
@@ -131,6 +163,16 @@ fn when_every_circuit_is_open_callers_are_told_when_to_come_back() {
     let seconds: u64 = reply.header("retry-after").unwrap().parse().unwrap();
     assert!((3590..=3600).contains(&seconds), "{seconds}");
     assert_eq!(world.cms.calls() + other.calls(), 2);
+    let records = world.records();
+    let outcome = records.iter().rfind(|record| record["kind"] == "outcome").unwrap();
+    assert_eq!(outcome["request_id"].as_str(), reply.header("x-request-id"));
+    let upstream = &outcome["upstream"];
+    let got = (&upstream["status"], &upstream["code"], &upstream["attempts"]);
+    assert_eq!(got, (&Value::Null, &json!("GW-5005"), &json!(0)), "{outcome}");
+    for server in [world.cms.url(), other.url()] {
+        let own = format!("cms_gateway_upstream_circuit_open{{server=\"{server}\"}}");
+        assert_eq!(world.gateway.metric(&own), Some(1.0), "{server}");
+    }
 }
 
 #[test]

@@ -9,6 +9,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use serde_json::{Value, json};
+
 use support::cms::ReferenceCms;
 use support::{BINARY, SAMPLE, World, wait_for};
 use tokio::runtime::Runtime;
@@ -68,6 +70,21 @@ impl Named {
         self.world.put(&self.token, SAMPLE).status
     }
 
+    /// What the last outcome says of the CMS, which must be so.
+    fn assert_outcome(&self, status: impl Into<Value>, code: &Value, attempts: u32) -> Value {
+        let records = self.world.records();
+        let outcome = records.iter().rfind(|record| record["kind"] == "outcome").unwrap();
+        let upstream = &outcome["upstream"];
+        let got = (&upstream["status"], &upstream["code"], &upstream["attempts"]);
+        assert_eq!(got, (&status.into(), code, &json!(attempts)), "{outcome}");
+        upstream.clone()
+    }
+
+    fn answered(&self, status: u16) -> f64 {
+        let labels = format!("{{decision=\"allow\",operation=\"lead-users\",status=\"{status}\"}}");
+        self.world.gateway.metric(&format!("cms_gateway_requests_total{labels}")).unwrap()
+    }
+
     /// The file stays the same one, which is what is mounted.
     fn resolve_to(&self, address: &str) {
         fs::write(&self.hosts, format!("{address} {NAME}\n")).unwrap();
@@ -85,6 +102,8 @@ fn a_name_that_goes_and_comes_back_elsewhere_costs_no_request() {
     wait_for("the loss", || log().contains("the CMS's name can't be looked up"));
     assert_eq!(named.status(), 200, "its last address serves");
     assert_eq!((named.world.cms.calls(), named.other.calls()), (2, 0));
+    named.assert_outcome(200, &Value::Null, 1);
+    assert_eq!(named.answered(200), 2.0);
 
     named.resolve_to("127.0.0.2");
     wait_for("the name", || log().contains("the CMS's name can be looked up again"));
@@ -103,6 +122,10 @@ fn a_name_that_nobody_knows_is_told_and_looked_up_again() {
     let named = Named::start("");
     let reply = named.world.put(&named.token, SAMPLE);
     assert_eq!((reply.status, reply.code().as_str()), (502, "GW-5002"));
+    let upstream = named.assert_outcome(Value::Null, &json!("GW-5002"), 0);
+    let told = upstream["tries"][0]["error"].as_str().unwrap();
+    assert!(told.contains("look"), "{told}");
+    assert_eq!(named.answered(502), 1.0);
     named.resolve_to("127.0.0.1");
     wait_for("the name", || named.status() == 200);
     assert_eq!(named.other.calls(), 0);

@@ -328,6 +328,14 @@ fn a_refused_credential_is_not_used_again_until_there_is_another() {
     assert_eq!(reply.header("www-authenticate"), None);
     assert_eq!(world.cms.calls(), 2, "the store had another credential: one retry");
     assert_eq!(world.gateway.metric("cms_gateway_credential_refused"), Some(1.0));
+    let ready = world.gateway.admin("/readyz");
+    assert_eq!(ready.status, 200, "a restart would not help");
+    assert!(ready.body.contains("credential: the CMS has refused the credential"), "{ready:?}");
+    let records = support::records_in(&world.folder.path().join("audit"));
+    let named = |name: &str| records.iter().find(|record| record["event"]["name"] == name).unwrap();
+    let refused = &named("credential_refused")["credential"];
+    assert!(refused["version"].is_string());
+    assert_eq!(*refused, named("credential_rotated")["credential"], "the version is marked");
     for _ in 0..10 {
         assert_is(&world.put(&token, SAMPLE), 502, "GW-5001");
     }
@@ -369,6 +377,8 @@ fn requests_beyond_the_places_are_refused_quickly() {
     wait_for("the slow request", || world.cms.calls() == 1);
     assert_is(&world.put(&token, SAMPLE), 503, "GW-9001");
     assert_eq!(world.gateway.metric("cms_gateway_in_flight"), Some(1.0));
+    let shed = world.gateway.metric("cms_gateway_shed_total{at=\"in_flight\"}");
+    assert_eq!(shed, Some(1.0));
 }
 
 #[test]

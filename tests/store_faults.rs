@@ -7,11 +7,13 @@
 mod support;
 
 use std::process::Command;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
 use support::load::under_load;
-use support::vault::{RustyVault, approle, beside, in_store};
+use support::vault::{RustyVault, Said, Scripted, approle, beside, in_store, versioned};
 use support::{BINARY, Reply, SAMPLE, World, cms, wait_for};
 
 /// What is wrong with the store, since when, and all that comes of it.
@@ -255,4 +257,41 @@ fn rotated_under_load() {
         let credential = &outcome(&world)["credential"];
         assert_eq!(*credential, json!({"source": "vault", "version": version.to_string()}));
     }
+}
+
+/// The pauses between readings are shorter than `refresh` by chance, so that replicas which were
+/// started together don't go on in step.
+#[test]
+fn the_readings_of_a_store_have_no_fixed_beat() {
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let noted = Arc::clone(&times);
+    let store = Scripted::start(move |asked| match asked.path.as_str() {
+        "/v1/auth/token/lookup-self" => {
+            Said::Json(200, json!({"data": {"ttl": 0, "renewable": false}}))
+        }
+        _ => {
+            noted.lock().unwrap().push(Instant::now());
+            versioned(cms::ACCOUNT.0, cms::ACCOUNT.1, 1)
+        }
+    });
+    let _world = World::with_command(
+        |config| {
+            in_store(config, &store.url(), "auth = { token = \"token\" }");
+            *config = config.replace("refresh = \"50ms\"", "refresh = \"1s\"");
+        },
+        |config| {
+            beside(config, "token", "the-token");
+            let mut command = Command::new(BINARY);
+            command.args(["serve", "--config"]).arg(config);
+            command
+        },
+    );
+    let readings = || times.lock().unwrap().len();
+    wait_for("ten readings", || readings() >= 10);
+    let times = times.lock().unwrap();
+    let pauses: Vec<Duration> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    // Of nine, none is below 950 ms by chance in 1 of 260,000 runs; a machine that is slow makes
+    // them longer.
+    assert!(pauses.iter().any(|pause| *pause < Duration::from_millis(950)), "{pauses:?}");
+    assert!(pauses.iter().all(|pause| *pause > Duration::from_millis(500)), "{pauses:?}");
 }

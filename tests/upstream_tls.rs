@@ -22,6 +22,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use rcgen::date_time_ymd;
 use rustls::{ALL_VERSIONS, ServerConfig};
+use serde_json::{Value, json};
 use support::authority::{Authority, Signed};
 use support::{BINARY, SAMPLE, SAMPLE_ANSWER, World, wait_for, write_secret};
 use tokio::net::TcpListener;
@@ -160,6 +161,50 @@ fn a_cms_whose_certificate_is_no_good_hears_nothing_and_the_record_says_why() {
         let told = || format!("{}{:?}", world.gateway.log(), world.records());
         wait_for(words, || told().contains(words));
     }
+}
+
+#[test]
+fn a_cms_whose_tls_is_too_old_hears_nothing() {
+    let authority = Authority::new();
+    let signed = authority.sign("127.0.0.1", |_| {});
+    let cms = Cms::start(signed.server(None, &["http/1.1"], &[&rustls::version::TLS12]));
+    for (keys, status) in [("", 200), ("min_tls = \"1.2\"", 200), ("min_tls = \"1.3\"", 502)] {
+        let world = cms.gateway(&authority, keys, |_| {});
+        let before = cms.requests();
+        let reply = world.put(&world.supervisor(), SAMPLE);
+        assert_eq!((reply.status, cms.requests() - before), (status, usize::from(status == 200)));
+    }
+}
+
+#[test]
+fn a_handshake_without_an_end_is_given_up_and_nothing_was_sent() {
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("https://{}", silent.local_addr().unwrap());
+    let authority = Authority::new();
+    let world = World::with_command(
+        |config| {
+            let (before, _) = config.split_once("url = \"").unwrap();
+            *config = format!(
+                "{before}url = \"{url}\"\nca = \"cms-ca.pem\"\nconnect_timeout = \"300ms\"\n\
+                 response_timeout = \"10m\"\n"
+            );
+        },
+        |config| {
+            fs::write(config.with_file_name("cms-ca.pem"), authority.pem()).unwrap();
+            let mut command = Command::new(BINARY);
+            command.args(["serve", "--config"]).arg(config);
+            command
+        },
+    );
+    world.gateway.wait_until_ready();
+    let reply = world.put(&world.supervisor(), SAMPLE);
+    assert_eq!((reply.status, reply.code().as_str()), (502, "GW-5002"));
+    let upstream = &world.records()[1]["upstream"];
+    let got = (&upstream["status"], &upstream["code"], &upstream["attempts"]);
+    assert_eq!(got, (&Value::Null, &json!("GW-5002"), &json!(0)));
+    assert!(upstream["tries"][0]["error"].as_str().unwrap().contains("in time"), "{upstream}");
+    let took = upstream["duration_us"].as_u64().unwrap();
+    assert!(took >= 300_000, "{took}");
 }
 
 #[test]
