@@ -8,11 +8,13 @@ mod support;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read, Seek, SeekFrom};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use memchr::memmem;
 use serde_json::json;
 
 use support::agent::Agent;
@@ -273,6 +275,48 @@ fn of_aws() {
             .holds(Some(&|_| is_broken.store(true, relaxed)));
         }
     }
+}
+
+/// What was replaced is zeroed, in all of the gateway's memory that can be written. There are
+/// several of them, and of unusual lengths, since memory that is free may be used again by chance.
+#[test]
+fn of_before_are_gone_from_memory() {
+    let world = World::with(|config| with_source(config, FILES));
+    world.gateway.wait_until_ready();
+    let token = world.supervisor();
+    let password = |number: usize| format!("{number:03}-{}", "word".repeat(60 * number));
+    let texts = |number| {
+        let pair = format!("{}:{}", ACCOUNT.0, password(number));
+        [password(number), STANDARD.encode(pair)].map(|text| text[..80].to_owned())
+    };
+    for number in 1..=8 {
+        write_secret(&world.folder.path().join("password"), &password(number));
+        world.cms.change_password(&password(number));
+        // All on one connection to the CMS, whose buffer is used again.
+        wait_for("the rotation", || world.put(&token, SAMPLE).status == 200);
+    }
+    let memory = memory(&world);
+    let is_found = |text: &String| memmem::find(&memory, text.as_bytes()).is_some();
+    assert!(texts(8).iter().all(is_found), "what is in use is found");
+    for number in 1..8 {
+        assert!(!texts(number).iter().any(is_found), "the password {number} is in memory");
+    }
+}
+
+/// All of the gateway's memory that can be written.
+fn memory(world: &World) -> Vec<u8> {
+    let process = format!("/proc/{}", world.gateway.child.id());
+    let maps = fs::read_to_string(format!("{process}/maps")).unwrap();
+    let mut whole = fs::File::open(format!("{process}/mem")).unwrap();
+    let mut found = Vec::new();
+    for line in maps.lines().filter(|line| line.contains(" rw")) {
+        let (from, to) = line.split_once(' ').unwrap().0.split_once('-').unwrap();
+        let at = |text| u64::from_str_radix(text, 16).unwrap();
+        whole.seek(SeekFrom::Start(at(from))).unwrap();
+        // Parts of it are nobody's.
+        let _ = (&mut whole).take(at(to) - at(from)).read_to_end(&mut found);
+    }
+    found
 }
 
 /// The key that the gateway shows to the CMS.
