@@ -6,6 +6,8 @@
 
 mod support;
 
+use std::io::Write;
+use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::{Value, json};
@@ -13,6 +15,7 @@ use serde_json::{Value, json};
 use support::cms::ReferenceCms;
 use support::faulty::{
     Act, FaultyCms, ServerAuthority, answer, error, good, good_of, head, html, json as cms_json,
+    read_request,
 };
 use support::{Reply, SAMPLE, SAMPLE_ANSWER, World, records_in, wait_for};
 
@@ -573,6 +576,68 @@ fn has_a_certificate_of_another_name() {
 fn has_a_certificate_of_somebody_else() {
     let stranger = ServerAuthority::generate();
     with_certificate(|_| stranger.identity("127.0.0.1"), &["not trusted"]);
+}
+
+// === gone after it was sent something ===
+
+/// A CMS that answers so many requests well, says this to the next one, and is gone.
+fn going_away(good_ones: usize, last: Vec<u8>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        for _ in 0..good_ones {
+            read_request(&mut stream).unwrap();
+            stream.write_all(&good()).unwrap();
+        }
+        read_request(&mut stream).unwrap();
+        drop(listener);
+        // The port stays its own, so that no other test's server is met there.
+        let held = tokio::net::TcpSocket::new_v4().unwrap();
+        held.set_reuseaddr(true).unwrap();
+        held.bind(address).unwrap();
+        stream.write_all(&last).unwrap();
+        std::mem::forget(held);
+    });
+    address
+}
+
+/// That it can't be sent again says nothing of what the first one did.
+fn assert_left_open(cms: SocketAddr, before: usize, config: &str, status: Option<u16>) {
+    let world = World::with(|all| {
+        let (head, _) = all.split_once("url = \"").unwrap();
+        *all = format!("{head}url = \"http://{cms}\"\nconnect_timeout = \"300ms\"\n{config}");
+    });
+    world.gateway.wait_until_ready();
+    let token = world.supervisor();
+    for _ in 0..before {
+        assert_eq!(world.put(&token, SAMPLE).status, 200);
+    }
+    let reply = world.put(&token, SAMPLE);
+    assert_eq!((reply.status, reply.code().as_str()), (502, "GW-5004"), "{reply:?}");
+    assert!(reply.body.contains("may have been made"), "{reply:?}");
+    let outcome = outcome(&world, &reply);
+    let upstream = &outcome["upstream"];
+    assert_eq!(
+        (&upstream["status"], &upstream["code"], &upstream["attempts"]),
+        (&json!(status), &json!("GW-5004"), &json!(1)),
+        "{outcome}"
+    );
+    // The one that was sent is there, however many could not be.
+    let tries = tries(upstream);
+    assert_eq!(tries[0]["status"], json!(status), "{outcome}");
+    assert!(tries.last().unwrap()["error"].as_str().unwrap().contains("refused"), "{outcome}");
+}
+
+#[test]
+fn is_gone_after_it_closed_a_connection_that_was_good() {
+    assert_left_open(going_away(1, vec![]), 1, "", None);
+}
+
+#[test]
+fn is_gone_after_an_idempotent_change_had_a_502() {
+    let last = answer(502, "connection: close\r\n", "");
+    assert_left_open(going_away(0, last), 0, TWICE, Some(502));
 }
 
 // === its 401 ===

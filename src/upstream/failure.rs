@@ -61,6 +61,11 @@ impl Failure {
         }
     }
 
+    /// Whether the change may have been made.
+    pub(super) fn leaves_open(&self) -> bool {
+        matches!(self, Self::TimedOut(_) | Self::Unintelligible(_) | Self::Contradicting(_))
+    }
+
     /// Whether it speaks against the server, rather than the account or what was asked.
     pub(super) fn is_the_servers(&self) -> bool {
         matches!(

@@ -167,6 +167,7 @@ impl Upstream {
                 Err(fault) => Err(Failure::of(fault, &self.settings)),
             };
             server.observe(&result);
+            tries.came_to(&result);
             if result == Err(Failure::Unauthorized) {
                 credential.refused(by).await;
                 if !next.has_another_credential && credentials.check().is_ok() {

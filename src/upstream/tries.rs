@@ -38,6 +38,8 @@ pub(super) struct Tries {
     credential: Option<Arc<Credential>>,
     /// The last answer.
     answer: Option<(StatusCode, bytes::Bytes)>,
+    /// How an exchange ended after which the change may have been made.
+    left_open: Option<Failure>,
 }
 
 impl Tries {
@@ -72,6 +74,15 @@ impl Tries {
         }
     }
 
+    /// Notes what an exchange came to.
+    pub(super) fn came_to(&mut self, result: &Result<Answer, Failure>) {
+        if let Err(failure) = result
+            && failure.leaves_open()
+        {
+            self.left_open = Some(failure.clone());
+        }
+    }
+
     /// Of very many the first few are kept, and the last.
     fn note(
         &mut self,
@@ -91,6 +102,11 @@ impl Tries {
     }
 
     pub(super) fn into_exchange(self, result: Result<Answer, Failure>) -> Exchange {
+        // That it could not be sent again says nothing of what was sent before.
+        let result = match (result, self.left_open) {
+            (Err(failure), Some(before)) if !failure.leaves_open() => Err(before),
+            (result, _) => result,
+        };
         let status = self.answer.as_ref().map(|(status, _)| *status);
         let is_alarming =
             matches!(result, Err(Failure::Unintelligible(_) | Failure::Contradicting(_)));

@@ -227,7 +227,7 @@ fn drain(wire: &mut dyn Wire) -> io::Result<()> {
     io::copy(wire, &mut io::sink()).map(|_| ())
 }
 
-fn read_request(wire: &mut dyn Wire) -> io::Result<Vec<u8>> {
+pub fn read_request(wire: &mut dyn Read) -> io::Result<Vec<u8>> {
     let (mut request, mut buffer) = (Vec::new(), [0; 4096]);
     while !is_whole(&request) {
         match wire.read(&mut buffer)? {
