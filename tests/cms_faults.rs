@@ -545,6 +545,27 @@ fn refuses_the_connection_for_a_while() {
     assert_eq!(statuses(&outcome["upstream"]).last(), Some(&Some(200)), "{outcome}");
 }
 
+#[test]
+fn refuses_the_connection_for_long_and_fails_once_when_it_is_back() {
+    let mut cms = FaultyCms::refusing();
+    cms.script([Act::Say(html(502))]);
+    let world = cms.world(&format!("connect_timeout = \"20s\"\nresponse_timeout = \"20s\"\n{TWICE}"));
+    let token = world.supervisor();
+    let reply = std::thread::scope(|scope| {
+        let asked = scope.spawn(|| world.put(&token, SAMPLE));
+        // For more tries than a record has room for.
+        std::thread::sleep(Duration::from_secs(3));
+        cms.listen();
+        asked.join().unwrap()
+    });
+    assert_eq!(reply.status, 200, "{reply:?}");
+    let outcome = outcome(&world, &reply);
+    assert_eq!(outcome["upstream"]["attempts"], 2, "{outcome}");
+    let statuses = statuses(&outcome["upstream"]);
+    assert_eq!(statuses.len(), 8, "{outcome}");
+    assert!(statuses.ends_with(&[None, Some(502), Some(200)]), "{outcome}");
+}
+
 /// A gateway before a CMS with this certificate, and another one that is good.
 fn with_certificate(
     identity: impl FnOnce(&ServerAuthority) -> support::faulty::ServerIdentity,

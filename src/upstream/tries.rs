@@ -26,6 +26,8 @@ pub struct Try {
     pub error: Option<String>,
     /// How long it took.
     pub duration_us: u64,
+    #[serde(skip)]
+    found_connection: bool,
 }
 
 /// The tries of one change so far.
@@ -48,7 +50,7 @@ impl Tries {
     }
 
     pub(super) fn not_connected(&mut self, to: &Chosen<'_>, begun: Instant, error: &ConnectError) {
-        self.note(to, begun, None, Some(error.to_string()));
+        self.note(to, begun, None, Some(error.to_string()), false);
     }
 
     pub(super) fn exchanged(
@@ -68,9 +70,9 @@ impl Tries {
         match exchanged {
             Ok(exchanged) => {
                 self.answer = Some((exchanged.status, exchanged.body.clone()));
-                self.note(with, begun, Some(exchanged.status), None);
+                self.note(with, begun, Some(exchanged.status), None, true);
             }
-            Err(fault) => self.note(with, begun, fault.status(), Some(fault.to_string())),
+            Err(fault) => self.note(with, begun, fault.status(), Some(fault.to_string()), true),
         }
     }
 
@@ -83,22 +85,24 @@ impl Tries {
         }
     }
 
-    /// Of very many the first few are kept, and the last.
+    /// Of very many, the first few that found no connection are kept, and all that found one.
     fn note(
         &mut self,
         with: &Chosen<'_>,
         begun: Instant,
         status: Option<StatusCode>,
         error: Option<String>,
+        found_connection: bool,
     ) {
         let duration_us = u64::try_from(begun.elapsed().as_micros()).unwrap_or(u64::MAX);
         let server = Arc::clone(with.name());
         let status = status.map(|status| status.as_u16());
-        let one = Try { server, status, error, duration_us };
         if self.tries.len() == MOST {
-            self.tries.pop();
+            // There are fewer exchanges than that.
+            let spare = self.tries.iter().rposition(|one| !one.found_connection);
+            self.tries.remove(spare.unwrap_or(MOST - 1));
         }
-        self.tries.push(one);
+        self.tries.push(Try { server, status, error, duration_us, found_connection });
     }
 
     pub(super) fn into_exchange(self, result: Result<Answer, Failure>) -> Exchange {
