@@ -10,9 +10,11 @@ use std::io::Write;
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant, SystemTime};
 
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use support::cms::ReferenceCms;
+use support::cms::{ACCOUNT, ReferenceCms};
 use support::faulty::{
     Act, FaultyCms, ServerAuthority, answer, error, good, good_of, head, html, json as cms_json,
     read_request,
@@ -483,6 +485,25 @@ fn tries(upstream: &Value) -> Vec<Value> {
 fn statuses(upstream: &Value) -> Vec<Option<u16>> {
     let status = |one: &Value| one["status"].as_u64().map(|status| status as u16);
     tries(upstream).iter().map(status).collect()
+}
+
+#[test]
+fn repeats_the_password_in_the_escapes_of_json() {
+    let encoded = STANDARD.encode(format!("{}:{}", ACCOUNT.0, ACCOUNT.1));
+    let (first, rest) = encoded.split_at(1);
+    let escaped = format!("\\u{:04x}{rest}", first.as_bytes()[0]);
+    let said = String::from_utf8(error(500, "CONF-5000", "")).unwrap();
+    let (_, body) = said.split_once("\r\n\r\n").unwrap();
+    let body = body.replace("something", &escaped);
+    let cms = FaultyCms::start([Act::Say(cms_json(500, &body))]);
+    let world = cms.world("");
+    let reply = world.put(&world.supervisor(), SAMPLE);
+    assert_eq!((reply.status, reply.code().as_str()), (502, "GW-5004"), "{reply:?}");
+    assert!(!reply.body.contains(rest), "{reply:?}");
+    let outcome = outcome(&world, &reply);
+    assert!(!outcome.to_string().contains(rest), "{outcome}");
+    assert!(outcome["upstream"]["answer"].as_str().unwrap().contains("withheld"), "{outcome}");
+    assert_next_is_good(&world);
 }
 
 // === no connection ===

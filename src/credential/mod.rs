@@ -79,9 +79,14 @@ impl Credential {
     /// Whether these words give it away, as those of a CMS that repeats what it was sent.
     pub(crate) fn is_in(&self, words: &[u8]) -> bool {
         let encoded = self.authorization.strip_prefix(b"Basic ").unwrap_or_default();
+        let encoded = encoded.split(|byte| *byte == b'=').next().unwrap_or_default();
         let password = self.password.as_bytes();
-        memmem::find(words, encoded).is_some()
-            || password.len() >= TELLING && memmem::find(words, password).is_some()
+        let has = |words: &[u8]| {
+            memmem::find(words, encoded).is_some()
+                || password.len() >= TELLING && memmem::find(words, password).is_some()
+        };
+        let may_be_escaped = memchr::memchr(b'\\', words).is_some();
+        has(words) || may_be_escaped && has(&unescaped(words))
     }
 
     /// The kind of source that it came from.
@@ -110,6 +115,36 @@ impl fmt::Debug for Credential {
             .field("version", version)
             .finish_non_exhaustive()
     }
+}
+
+/// Words without the escapes of JSON, which may hide a part of any text in them: some writers escape
+/// the slash, others all that could be a tag or an attribute in HTML.
+fn unescaped(words: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::with_capacity(words.len());
+    let mut rest = words;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        plain.extend_from_slice(rest.get(..at).unwrap_or_default());
+        rest = rest.get(at..).unwrap_or_default();
+        let mut units = Vec::new();
+        while let Some(unit) = utf16_unit(rest) {
+            units.push(unit);
+            rest = rest.get(6..).unwrap_or_default();
+        }
+        if units.is_empty() {
+            plain.extend(rest.get(1));
+            rest = rest.get(2..).unwrap_or_default();
+        } else {
+            plain.extend_from_slice(String::from_utf16_lossy(&units).as_bytes());
+        }
+    }
+    plain.extend_from_slice(rest);
+    plain
+}
+
+/// Of an escape like `\u003d` at the beginning of these words.
+fn utf16_unit(words: &[u8]) -> Option<u16> {
+    let digits = words.strip_prefix(b"\\u")?.get(..4)?;
+    u16::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()
 }
 
 /// Why no credential is lent.

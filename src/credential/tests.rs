@@ -409,3 +409,29 @@ async fn words_that_repeat_a_credential_are_known() {
     assert!(!loan.is_in(b"one of many"), "too short to tell");
     assert!(!format!("{loan:?} {:?}", **loan).contains(&encoded));
 }
+
+#[test]
+fn words_that_repeat_a_credential_are_known_however_they_are_escaped() {
+    let secret = |password: &str| Secret {
+        username: "user".to_owned().into(),
+        password: password.to_owned().into(),
+        version: None,
+    };
+    let credential = Credential::new(secret("a\"\\é\u{1f511}?>?>?>"), "told");
+    let encoded = STANDARD.encode("user:a\"\\é\u{1f511}?>?>?>");
+    assert!(encoded.contains('/') && encoded.ends_with('='), "{encoded}");
+    for words in [
+        encoded.clone(),
+        encoded.replace('/', "\\/"),
+        encoded.replace('=', "\\u003d"),
+        encoded.replace('/', "\\u002F").replace('=', "\\u003D"),
+        "a\"\\é\u{1f511}?>?>?>".to_owned(),
+        r#"a\"\\é🔑?>?>?>"#.to_owned(),
+        r#"a\"\\\u00e9\ud83d\udd11?\u003e?\u003e?\u003e"#.to_owned(),
+    ] {
+        assert!(credential.is_in(format!("{{\"a\":\"\\n{words}\\").as_bytes()), "{words}");
+    }
+    for words in ["\\", "\\u", "\\u12", "\\ud83d", "\\uzzzz\\", "a\\\"b"] {
+        assert!(!credential.is_in(words.as_bytes()), "{words}");
+    }
+}
