@@ -188,7 +188,7 @@ impl Limits {
                 Err(ExchangeFault::TooLarge(head.status, self.largest))
             }
             Ok(Err(error)) => {
-                Err(ExchangeFault::CutOff(head.status, innermost(error.as_ref()).to_string()))
+                Err(ExchangeFault::CutOff(head.status, told(innermost(error.as_ref()))))
             }
         }
     }
@@ -213,21 +213,28 @@ impl<'a> Attempt<'a> {
         let cause = innermost(error.error());
         let is_untouched = error.message().is_some() || before.written == after.written;
         if is_untouched || was_not_taken(cause) {
-            return ExchangeFault::NotSent(cause.to_string());
+            return ExchangeFault::NotSent(told(cause));
         }
         if after.read > before.read || error.error().is_timeout() {
-            return ExchangeFault::Broken(cause.to_string());
+            return ExchangeFault::Broken(told(cause));
         }
         if self.is_reused {
-            return ExchangeFault::Stale(cause.to_string());
+            return ExchangeFault::Stale(told(cause));
         }
         // In TLS 1.3 a client hears only now that its certificate is refused; the server has read
         // nothing of the request then, since the handshake did not end for it.
         match words::of_refusal(error.error()) {
             Some(refusal) => ExchangeFault::NotSent(refusal),
-            None => ExchangeFault::Broken(cause.to_string()),
+            None => ExchangeFault::Broken(told(cause)),
         }
     }
+}
+
+/// A cause in our words. The debug data of a GOAWAY are the server's: up to a frame of whatever it
+/// likes.
+fn told(cause: &(dyn std::error::Error + 'static)) -> String {
+    let reason = cause.downcast_ref::<h2::Error>().and_then(h2::Error::reason);
+    reason.map_or_else(|| cause.to_string(), |reason| format!("HTTP/2: {reason}"))
 }
 
 /// Whether the server of HTTP/2 says that it did nothing with the request: it refused the stream, or

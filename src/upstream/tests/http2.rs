@@ -13,8 +13,8 @@ use super::*;
 const EMPTY_SETTINGS: &[u8] = &[0, 0, 0, 4, 0, 0, 0, 0, 0];
 /// Stream 1 is refused.
 const REFUSED: &[u8] = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 7];
-/// Nothing was worked on; no error.
-const GO_AWAY: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
+/// Nothing was worked on; no error, and some words.
+const GO_AWAY: &[u8] = b"\0\0\x0e\x07\0\0\0\0\0\0\0\0\0\0\0\0\0secret";
 
 /// A server of HTTP/2 whose connections are worked on by this.
 async fn pair<F, D>(folder: &tempfile::TempDir, serve: F) -> Pair
@@ -138,6 +138,7 @@ async fn what_the_server_did_nothing_with_was_not_sent() {
         .await;
         let fault = pair.exchange().await.unwrap_err();
         assert!(matches!(fault, ExchangeFault::NotSent(_)), "{fault:?}");
+        assert!(!fault.to_string().contains("secret"), "{fault}");
         pair.wait_for_open(0).await;
     }
 }
