@@ -1,7 +1,7 @@
 //! One request and its answer on a connection, and what a failure says of the request's fate.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::header::HOST;
@@ -16,6 +16,10 @@ use super::connect::innermost;
 use super::pool::{Http1, Place, Pool};
 use super::stream::{Counts, Traffic};
 use super::tls::words;
+
+/// How long a request may be on its way for the end of its connection to have crossed it. Whoever
+/// has had it for longer has most likely begun to work on it.
+const CROSSING: Duration = Duration::from_secs(1);
 
 /// A connection that is ready for one request.
 pub(super) struct Connection {
@@ -54,8 +58,8 @@ pub(super) enum ExchangeFault {
     /// section 8.7) or did not accept the gateway's certificate.
     #[error("nothing was sent: {0}")]
     NotSent(String),
-    /// A connection that had served before ended, and no byte of an answer had come (RFC 9112,
-    /// section 9.3.1): most likely the server closed it as the request was on its way.
+    /// A connection that had served before ended at once, and no byte of an answer had come (RFC
+    /// 9112, section 9.3.1): most likely the server closed it as the request was on its way.
     #[error("the connection was at its end: {0}")]
     Stale(String),
     /// The connection broke, or the answer is not HTTP. The request may have had its effect.
@@ -198,13 +202,14 @@ impl Limits {
 struct Attempt<'a> {
     traffic: &'a Traffic,
     before: Counts,
+    begun: Instant,
     is_reused: bool,
 }
 
 impl<'a> Attempt<'a> {
     /// To be called before hyper has the request, which it may write at once on another thread.
     fn begin(traffic: &'a Traffic, is_reused: bool) -> Self {
-        Self { traffic, before: traffic.counts(), is_reused }
+        Self { traffic, before: traffic.counts(), begun: Instant::now(), is_reused }
     }
 
     /// What became of a request that has no answer.
@@ -218,14 +223,14 @@ impl<'a> Attempt<'a> {
         if after.read > before.read || error.error().is_timeout() {
             return ExchangeFault::Broken(told(cause));
         }
-        if self.is_reused {
+        if self.is_reused && self.begun.elapsed() < CROSSING {
             return ExchangeFault::Stale(told(cause));
         }
         // In TLS 1.3 a client hears only now that its certificate is refused; the server has read
         // nothing of the request then, since the handshake did not end for it.
         match words::of_refusal(error.error()) {
-            Some(refusal) => ExchangeFault::NotSent(refusal),
-            None => ExchangeFault::Broken(told(cause)),
+            Some(refusal) if !self.is_reused => ExchangeFault::NotSent(refusal),
+            _ => ExchangeFault::Broken(told(cause)),
         }
     }
 }

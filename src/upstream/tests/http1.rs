@@ -108,6 +108,23 @@ async fn only_a_connection_that_has_served_can_be_stale() {
     assert_eq!(pair.accepted(), 2);
 }
 
+/// It has had the request for longer than a connection's end and a request can cross.
+#[tokio::test]
+async fn a_connection_that_ends_while_the_request_is_worked_on_is_not_stale() {
+    let pair = Pair::plain(|_, mut stream| async move {
+        read_request(&mut stream).await;
+        stream.write_all(ANSWER.as_bytes()).await.unwrap();
+        read_request(&mut stream).await;
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+    })
+    .await;
+    pair.exchange().await.unwrap();
+    let connection = pair.connect().await;
+    assert!(connection.is_reused());
+    let fault = exchange(connection).await.unwrap_err();
+    assert!(matches!(fault, ExchangeFault::Broken(_)), "{fault:?}");
+}
+
 #[tokio::test]
 async fn an_answer_that_has_begun_is_never_stale() {
     let pair = Pair::plain(|_, mut stream| async move {
