@@ -49,6 +49,7 @@ struct Node {
 pub(super) struct Chosen<'a> {
     node: &'a Node,
     balance: &'a Balance,
+    begun: Instant,
 }
 
 /// Servers that are not to be chosen, a bit each.
@@ -97,18 +98,22 @@ impl Balance {
         let may_be_asked = |node: &&Arc<Node>| node.breaker.open_for().is_none();
         let may_be_chosen = |node: &&Arc<Node>| may_be_asked(node) && !avoided.has(node);
         let well = |node: &&Arc<Node>| may_be_chosen(node) && node.is_well();
-        let node = self.less_busy(well).or_else(|| self.less_busy(may_be_chosen));
-        let Some(node) = node else {
-            let open = self.nodes.iter().map(|node| node.breaker.open_for());
-            // One that may be asked makes the least nothing.
-            return Err(match open.min().flatten() {
-                Some(left) => NoServer::CircuitOpen(left),
-                None => NoServer::AllAvoided,
-            });
-        };
-        node.breaker.admit();
-        node.in_flight.fetch_add(1, Ordering::Relaxed);
-        Ok(Chosen { node, balance: self })
+        loop {
+            let node = self.less_busy(well).or_else(|| self.less_busy(may_be_chosen));
+            let Some(node) = node else {
+                let open = self.nodes.iter().map(|node| node.breaker.open_for());
+                // One that may be asked makes the least nothing.
+                return Err(match open.min().flatten() {
+                    Some(left) => NoServer::CircuitOpen(left),
+                    None => NoServer::AllAvoided,
+                });
+            };
+            // Another request may have had its only try meanwhile.
+            if node.breaker.admit() {
+                node.in_flight.fetch_add(1, Ordering::Relaxed);
+                return Ok(Chosen { node, balance: self, begun: Instant::now() });
+            }
+        }
     }
 
     fn less_busy(&self, may_be_chosen: impl Fn(&&Arc<Node>) -> bool) -> Option<&Arc<Node>> {
@@ -125,10 +130,10 @@ impl Balance {
         two.into_iter().flatten().copied().min_by_key(busy)
     }
 
-    /// Notes that these could not be connected to.
-    pub(super) fn observe_unreachable(&self, failed: Avoided) {
+    /// Notes that these could not be connected to since then.
+    pub(super) fn observe_unreachable(&self, failed: Avoided, since: Instant) {
         for node in self.nodes.iter().filter(|node| failed.has(node)) {
-            node.breaker.observe(true);
+            node.breaker.observe(since, true);
         }
         if failed.0 != 0 {
             self.show_circuits();
@@ -224,7 +229,7 @@ impl Chosen<'_> {
     pub(super) fn observe(&self, result: &Result<Answer, Failure>) {
         let failed = result.as_ref().is_err_and(Failure::is_the_servers);
         self.node.observe(failed);
-        if self.node.breaker.observe(failed) {
+        if self.node.breaker.observe(self.begun, failed) {
             self.balance.show_circuits();
         }
     }

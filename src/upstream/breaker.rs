@@ -21,45 +21,60 @@ struct State {
     /// Successes and failures; the last one is of `newest`.
     counts: [(u32, u32); BUCKETS],
     newest: Instant,
-    /// While it is open: when the next exchange may try.
-    open_until: Option<Instant>,
+    open: Option<Open>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Open {
+    since: Instant,
+    /// When the next exchange may try.
+    until: Instant,
 }
 
 impl Breaker {
     pub(super) fn new(settings: config::Breaker) -> Self {
-        let state = State { counts: [(0, 0); BUCKETS], newest: Instant::now(), open_until: None };
+        let state = State { counts: [(0, 0); BUCKETS], newest: Instant::now(), open: None };
         Self { settings, state: Mutex::new(state) }
     }
 
     /// The time until the server may be asked; nothing when it may.
     pub(super) fn open_for(&self) -> Option<Duration> {
-        let left = self.state().open_until?.checked_duration_since(Instant::now())?;
+        let left = self.state().open?.until.checked_duration_since(Instant::now())?;
         (!left.is_zero()).then_some(left)
     }
 
-    /// The server is about to be asked. Where that is a try, it is the only one: if nobody hears of
-    /// it again, the next one comes after the same pause.
-    pub(super) fn admit(&self) {
-        let mut state = self.state();
-        if state.open_until.is_some() {
-            state.open_until = Some(Instant::now() + self.settings.open);
+    /// Whether the server may be asked now, as it is about to be. Where that is a try, it is the only
+    /// one: if nobody hears of it again, the next one comes after the same pause.
+    pub(super) fn admit(&self) -> bool {
+        let now = Instant::now();
+        match &mut self.state().open {
+            None => true,
+            Some(open) if now < open.until => false,
+            Some(open) => {
+                open.until = now + self.settings.open;
+                true
+            }
         }
     }
 
     /// Whether it has opened and no success has closed it since.
     pub(super) fn is_open(&self) -> bool {
-        self.state().open_until.is_some()
+        self.state().open.is_some()
     }
 
-    /// Notes how an exchange ended, and says whether that opens or closes it.
-    pub(super) fn observe(&self, failed: bool) -> bool {
+    /// Notes how an exchange that was begun then ended, and says whether that opens or closes it.
+    pub(super) fn observe(&self, begun: Instant, failed: bool) -> bool {
         let mut state = self.state();
         let now = Instant::now();
-        if state.open_until.is_some() {
+        if let Some(open) = &mut state.open {
+            // Of those that were under way as it opened, some do well; that is no news.
+            if begun < open.since {
+                return false;
+            }
             if failed {
-                state.open_until = Some(now + self.settings.open);
+                open.until = now + self.settings.open;
             } else {
-                state.open_until = None;
+                state.open = None;
                 state.counts = [(0, 0); BUCKETS];
             }
             return !failed;
@@ -78,7 +93,7 @@ impl Breaker {
             && share >= u64::from(self.settings.share);
         if opens {
             tracing::error!("the CMS failed in {failures} exchanges and is not asked for a while");
-            state.open_until = Some(now + self.settings.open);
+            state.open = Some(Open { since: now, until: now + self.settings.open });
         }
         opens
     }
@@ -110,25 +125,39 @@ mod tests {
     fn it_opens_at_its_count_and_share_and_closes_with_a_success() {
         let open = Duration::from_secs(3600);
         let breaker = Breaker::new(config::Breaker { failures: 2, share: 50, open });
-        assert!(!breaker.observe(false) && !breaker.observe(false) && !breaker.observe(false));
-        assert!(!breaker.observe(true) && !breaker.observe(true), "2 of 5 is below the share");
-        assert!(breaker.observe(true), "3 of 6");
+        let observe = |failed| breaker.observe(Instant::now(), failed);
+        assert!(!observe(false) && !observe(false) && !observe(false));
+        assert!(!observe(true) && !observe(true), "2 of 5 is below the share");
+        assert!(observe(true), "3 of 6");
         assert!(breaker.open_for().is_some_and(|left| left <= open));
-        assert!(!breaker.observe(true), "it is open already");
-        assert!(breaker.observe(false), "and closes");
+        assert!(!observe(true), "it is open already");
+        assert!(observe(false), "and closes");
         assert!(breaker.open_for().is_none() && !breaker.is_open());
         breaker.state().newest -= BUCKET * 30;
-        assert!(!breaker.observe(true) && !breaker.is_open(), "what is old is forgotten");
+        assert!(!observe(true) && !breaker.is_open(), "what is old is forgotten");
+    }
+
+    #[test]
+    fn what_was_under_way_as_it_opened_does_not_close_it() {
+        let open = Duration::from_secs(3600);
+        let breaker = Breaker::new(config::Breaker { failures: 1, share: 1, open });
+        let before = Instant::now();
+        assert!(breaker.observe(before, true));
+        assert!(!breaker.observe(before, false) && breaker.is_open());
+        assert!(breaker.observe(Instant::now(), false) && !breaker.is_open());
     }
 
     #[test]
     fn after_its_time_one_may_try() {
         let open = Duration::from_secs(3600);
         let breaker = Breaker::new(config::Breaker { failures: 1, share: 1, open });
-        assert!(breaker.observe(true));
-        breaker.state().open_until = Some(Instant::now());
+        assert!(breaker.admit());
+        let begun = Instant::now();
+        assert!(breaker.observe(begun, true));
+        assert!(!breaker.admit());
+        breaker.state().open = Some(Open { since: begun, until: Instant::now() });
         assert!(breaker.open_for().is_none() && breaker.is_open());
-        breaker.admit();
-        assert!(breaker.open_for().is_some(), "the others wait for the one");
+        assert!(breaker.admit() && !breaker.admit(), "the others wait for the one");
+        assert!(breaker.open_for().is_some());
     }
 }

@@ -216,7 +216,8 @@ impl Upstream {
         tries: &mut Tries,
     ) -> Result<(Chosen<'_>, Connection), Failure> {
         let connect_timeout = self.settings.connect_timeout;
-        let give_up = Instant::now() + connect_timeout;
+        let started = Instant::now();
+        let give_up = started + connect_timeout;
         let mut avoided = next.avoided;
         let mut failed = Avoided::default();
         let mut pause = FIRST_PAUSE;
@@ -244,7 +245,7 @@ impl Upstream {
             match chosen.connect(next.needs_fresh, by.min(now + connect_timeout)).await {
                 Ok(connection) => {
                     failed.remove(&chosen);
-                    self.balance.observe_unreachable(failed);
+                    self.balance.observe_unreachable(failed, started);
                     return Ok((chosen, connection));
                 }
                 Err(error) => {
@@ -261,7 +262,7 @@ impl Upstream {
                 }
             }
         };
-        self.balance.observe_unreachable(failed);
+        self.balance.observe_unreachable(failed, started);
         Err(failure)
     }
 
