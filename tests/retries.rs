@@ -9,6 +9,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use support::cms::Misbehaviour;
+use support::faulty::{Act, FaultyCms, html};
 use support::{SAMPLE, World, request, wait_for};
 
 /// A world whose `[upstream]` has this as well.
@@ -43,6 +44,26 @@ fn a_failing_cms_is_sent_a_tenth_more_at_the_most() {
     assert!((1..=20 + 10).contains(&retries), "{retries} retries");
     let counted = world.gateway.metric("cms_gateway_upstream_retries_total{reason=\"answer\"}");
     assert_eq!(counted, Some(retries as f64));
+}
+
+/// What was never sent gives no leave to send something else again.
+#[test]
+fn what_a_cms_that_is_away_was_not_sent_is_no_budget() {
+    let mut cms = FaultyCms::refusing();
+    cms.always(Some(Act::Say(html(503))));
+    let retry = "connect_timeout = \"10ms\"\nretry = { idempotent = true }\n";
+    let world = cms.world(&format!("{PATIENT}{retry}"));
+    let token = world.supervisor();
+    for _ in 0..100 {
+        assert_eq!(world.put(&token, SAMPLE).code(), "GW-5002");
+    }
+    cms.listen();
+    for _ in 0..30 {
+        assert_eq!(world.put(&token, SAMPLE).code(), "GW-5005");
+    }
+    // A tenth, and one a second over ten seconds for those who have little to do.
+    let retries = cms.requests() - 30;
+    assert!((1..=3 + 10).contains(&retries), "{retries} retries");
 }
 
 #[test]

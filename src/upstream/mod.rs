@@ -147,7 +147,6 @@ impl Upstream {
         let by = Instant::now() + self.settings.response_timeout;
         credentials.check()?;
         let _place = self.place(by).await?;
-        self.budget.deposit();
         let body = change.encode();
         let mut next = Next::default();
         loop {
@@ -155,6 +154,9 @@ impl Upstream {
             let credential = credentials.lend(by).await?;
             let request = request(change, body.clone(), &credential, context)
                 .map_err(|error| Failure::Unintelligible(error.to_string()))?;
+            if tries.exchanges() == 0 {
+                self.budget.deposit();
+            }
             let begun = Instant::now();
             let head_by = by.min(begun + self.settings.head_timeout);
             let exchanged = connection.exchange(request, head_by, by, LARGEST).await;
