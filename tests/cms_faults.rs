@@ -223,6 +223,16 @@ table! {
         upstream: (Some(200), Some("GW-5004"), 1), words: Some(OTHER_CAMPAIGN),
         event: Some("answer_contradicts"), metrics: &[("upstream_contradictions_total", 1.0)],
     }
+    says_200_for_a_lead_that_there_can_not_be {
+        cms: vec![Act::Say(cms_json(200, &OTHER_LEAD.replace(":3,", ":3000000000,")))],
+        client: (502, "GW-5004"), upstream: (Some(200), Some("GW-5004"), 1), words: Some("{"),
+        event: Some("answer_contradicts"), metrics: &[("upstream_contradictions_total", 1.0)],
+    }
+    says_200_for_another_lead_and_nothing_else {
+        cms: vec![Act::Say(cms_json(200, r#"{"leadId":3}"#))],
+        client: (502, "GW-5004"), upstream: (Some(200), Some("GW-5004"), 1), words: Some("{"),
+        event: Some("answer_contradicts"), metrics: &[("upstream_contradictions_total", 1.0)],
+    }
     /// It is not tried again, which could do more harm.
     says_much_of_another_lead {
         cms: vec![Act::Say(cms_json(200, &format!("{OTHER_LEAD}{}", " ".repeat(9000))))],

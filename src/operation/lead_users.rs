@@ -92,16 +92,37 @@ impl Change for LeadUsersChange {
     }
 
     fn echo(&self, body: &[u8]) -> Echo {
-        let Ok(answer) = serde_json::from_slice::<Answer>(body) else { return Echo::Missing };
-        let pairs = [
-            (LEAD, self.lead_id, answer.lead_id),
-            (CAMPAIGN, self.campaign_id, answer.campaign_id),
-        ];
-        let others = pairs.into_iter().filter(|(_, asked, answered)| asked != answered);
-        let others: Vec<String> = others
+        let whole = serde_json::from_slice::<Answer>(body);
+        let is_whole = whole.is_ok();
+        // Whatever else is missing in it, an answer to another change is one.
+        let ids = whole.map(Ids::from).or_else(|_| serde_json::from_slice::<Ids>(body));
+        let Ok(ids) = ids else { return Echo::Missing };
+        let pairs = [(LEAD, self.lead_id, ids.lead_id), (CAMPAIGN, self.campaign_id, ids.campaign_id)];
+        let others: Vec<String> = pairs
+            .into_iter()
+            .filter_map(|(name, asked, answered)| Some((name, asked, answered?)))
+            .filter(|(_, asked, answered)| i64::from(*asked) != *answered)
             .map(|(name, asked, answered)| format!("{name} {answered} instead of {asked}"))
             .collect();
-        if others.is_empty() { Echo::Agrees } else { Echo::Contradicts(others.join(", ")) }
+        match (others.is_empty(), is_whole) {
+            (false, _) => Echo::Contradicts(others.join(", ")),
+            (true, true) => Echo::Agrees,
+            (true, false) => Echo::Missing,
+        }
+    }
+}
+
+/// Which lead and campaign an answer is about.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Ids {
+    lead_id: Option<i64>,
+    campaign_id: Option<i64>,
+}
+
+impl From<Answer> for Ids {
+    fn from(answer: Answer) -> Self {
+        Self { lead_id: Some(answer.lead_id), campaign_id: Some(answer.campaign_id) }
     }
 }
 
@@ -109,8 +130,8 @@ impl Change for LeadUsersChange {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
-    lead_id: i32,
-    campaign_id: i32,
+    lead_id: i64,
+    campaign_id: i64,
     #[serde(rename = "campaignLeadId")]
     _campaign_lead_id: i64,
     #[serde(rename = "assignedCampaignUserIds")]
