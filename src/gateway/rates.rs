@@ -12,6 +12,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use governor::clock::Clock;
@@ -38,6 +39,8 @@ pub(super) struct Rates {
     limiter: RateLimiter<String, Buckets, Uptime, NoOpMiddleware<Duration>>,
     buckets: Buckets,
     quota: Quota,
+    /// How many are remembered when it is next looked for those at rest.
+    most: AtomicUsize,
 }
 
 /// What a caller is told of its rate.
@@ -68,7 +71,7 @@ impl Rates {
     fn of(quota: Quota) -> Self {
         let buckets = Buckets::default();
         let limiter = RateLimiter::new(quota, buckets.clone(), Uptime(Instant::now()));
-        Self { limiter, buckets, quota }
+        Self { limiter, buckets, quota, most: AtomicUsize::new(MANY) }
     }
 
     /// Whether another refusal of this kind is news of this holder.
@@ -114,8 +117,10 @@ impl Rates {
     }
 
     fn count(&self, caller: &String) -> Result<(), Duration> {
-        if self.buckets.0.len() > MANY {
+        if self.buckets.0.len() > self.most.load(Ordering::Relaxed) {
             self.buckets.0.retain_recent(self.limiter.clock().now().into());
+            // Where nearly all of them are busy, not every request looks through them all.
+            self.most.store(MANY.max(2 * self.buckets.0.len()), Ordering::Relaxed);
         }
         let clock = self.limiter.clock();
         self.limiter.check_key(caller).map_err(|not_until| not_until.wait_time_from(clock.now()))
@@ -189,6 +194,18 @@ mod tests {
         assert_eq!(told(&rates(50, second, 100), 2 * second), (100, 2, 0, 1));
         assert_eq!(told(&rates(50, second, 10), Duration::ZERO), (10, 1, 10, 1));
         assert_eq!(told(&rates(2, 3 * second, 3), 3 * second), (3, 5, 1, 2));
+    }
+
+    #[test]
+    fn many_busy_callers_are_not_looked_through_by_each_request() {
+        let rates = rates(1, Duration::from_secs(3600), 1);
+        let most = || rates.most.load(Ordering::Relaxed);
+        for number in 0..=MANY {
+            assert!(rates.count(&number.to_string()).is_ok());
+        }
+        assert_eq!(most(), MANY);
+        assert!(rates.count(&"another".to_owned()).is_ok());
+        assert_eq!(most(), 2 * (MANY + 1));
     }
 
     #[test]
