@@ -66,6 +66,19 @@ fn what_a_cms_that_is_away_was_not_sent_is_no_budget() {
     assert!((1..=3 + 10).contains(&retries), "{retries} retries");
 }
 
+/// A budget of 60 is no budget of 100, where a retry costs one change or two.
+#[test]
+fn a_budget_is_never_exceeded_by_rounding() {
+    let world = with(&format!("{PATIENT}retry = {{ idempotent = true, budget = 60 }}\n"));
+    world.cms.misbehave(Misbehaviour::Unavailable);
+    let token = world.supervisor();
+    for _ in 0..100 {
+        assert_eq!(world.put(&token, SAMPLE).code(), "GW-5005");
+    }
+    let retries = world.cms.calls() - 100;
+    assert!((1..=60 + 10).contains(&retries), "{retries} retries");
+}
+
 #[test]
 fn without_a_budget_nothing_is_sent_again() {
     let world = with(&format!("{PATIENT}retry = {{ idempotent = true, budget = 0 }}\n"));

@@ -101,13 +101,17 @@ impl Upstream {
         let needs_tls = settings.targets.iter().any(|target| target.scheme == Scheme::HTTPS);
         let trust = Arc::new(Trust::new(&settings.tls, needs_tls, &metrics)?);
         let (time, at_least) = BUDGET;
-        let share = settings.retry.budget;
-        let at_least = if share == 0 { 0 } else { at_least };
+        let share = match settings.retry.budget {
+            0 => 0.0,
+            // One retry costs so many deposits, rounded up: what is left of them is cut off.
+            percent => 1.0 / (100_u32.div_ceil(percent) as f32 + 0.5),
+        };
+        let at_least = if share == 0.0 { 0 } else { at_least };
         Ok(Self {
             balance: Balance::new(settings, &trust, &metrics),
             trust,
             places: Semaphore::new(settings.concurrency),
-            budget: TpsBudget::new(time, at_least, share as f32 / 100.0),
+            budget: TpsBudget::new(time, at_least, share),
             settings: settings.clone(),
             metrics,
         })
