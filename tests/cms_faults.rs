@@ -580,7 +580,8 @@ fn refuses_the_connection_for_a_while() {
 fn refuses_the_connection_for_long_and_fails_once_when_it_is_back() {
     let mut cms = FaultyCms::refusing();
     cms.script([Act::Say(html(502))]);
-    let world = cms.world(&format!("connect_timeout = \"20s\"\nresponse_timeout = \"20s\"\n{TWICE}"));
+    let world =
+        cms.world(&format!("connect_timeout = \"20s\"\nresponse_timeout = \"20s\"\n{TWICE}"));
     let token = world.supervisor();
     let reply = std::thread::scope(|scope| {
         let asked = scope.spawn(|| world.put(&token, SAMPLE));
@@ -632,6 +633,8 @@ fn has_a_certificate_of_somebody_else() {
 
 // === gone after it was sent something ===
 
+const OPEN: (u16, &str, &str) = (502, "GW-5004", "may have been made");
+
 /// A CMS that answers so many requests well, says this to the next one, and is gone.
 fn going_away(good_ones: usize, last: Vec<u8>) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -655,7 +658,13 @@ fn going_away(good_ones: usize, last: Vec<u8>) -> SocketAddr {
 }
 
 /// That it can't be sent again says nothing of what the first one did.
-fn assert_left_open(cms: SocketAddr, before: usize, config: &str, status: Option<u16>) {
+fn assert_left_open(
+    cms: SocketAddr,
+    before: usize,
+    config: &str,
+    status: Option<u16>,
+    told: (u16, &str, &str),
+) {
     let world = World::with(|all| {
         let (head, _) = all.split_once("url = \"").unwrap();
         *all = format!("{head}url = \"http://{cms}\"\nconnect_timeout = \"300ms\"\n{config}");
@@ -666,13 +675,13 @@ fn assert_left_open(cms: SocketAddr, before: usize, config: &str, status: Option
         assert_eq!(world.put(&token, SAMPLE).status, 200);
     }
     let reply = world.put(&token, SAMPLE);
-    assert_eq!((reply.status, reply.code().as_str()), (502, "GW-5004"), "{reply:?}");
-    assert!(reply.body.contains("may have been made"), "{reply:?}");
+    assert_eq!((reply.status, reply.code().as_str()), (told.0, told.1), "{reply:?}");
+    assert!(reply.body.contains(told.2), "{reply:?}");
     let outcome = outcome(&world, &reply);
     let upstream = &outcome["upstream"];
     assert_eq!(
         (&upstream["status"], &upstream["code"], &upstream["attempts"]),
-        (&json!(status), &json!("GW-5004"), &json!(1)),
+        (&json!(status), &json!(told.1), &json!(1)),
         "{outcome}"
     );
     // The one that was sent is there, however many could not be.
@@ -683,13 +692,20 @@ fn assert_left_open(cms: SocketAddr, before: usize, config: &str, status: Option
 
 #[test]
 fn is_gone_after_it_closed_a_connection_that_was_good() {
-    assert_left_open(going_away(1, vec![]), 1, "", None);
+    assert_left_open(going_away(1, vec![]), 1, "", None, OPEN);
 }
 
 #[test]
 fn is_gone_after_an_idempotent_change_had_a_502() {
     let last = answer(502, "connection: close\r\n", "");
-    assert_left_open(going_away(0, last), 0, TWICE, Some(502));
+    assert_left_open(going_away(0, last), 0, TWICE, Some(502), OPEN);
+}
+
+#[test]
+fn is_gone_after_an_idempotent_change_had_a_503() {
+    let last = answer(503, "connection: close\r\n", "");
+    let told = (503, "GW-5005", "the CMS answered 503");
+    assert_left_open(going_away(0, last), 0, TWICE, Some(503), told);
 }
 
 // === its 401 ===

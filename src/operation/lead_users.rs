@@ -97,7 +97,8 @@ impl Change for LeadUsersChange {
         // Whatever else is missing in it, an answer to another change is one.
         let ids = whole.map(Ids::from).or_else(|_| serde_json::from_slice::<Ids>(body));
         let Ok(ids) = ids else { return Echo::Missing };
-        let pairs = [(LEAD, self.lead_id, ids.lead_id), (CAMPAIGN, self.campaign_id, ids.campaign_id)];
+        let pairs =
+            [(LEAD, self.lead_id, ids.lead_id), (CAMPAIGN, self.campaign_id, ids.campaign_id)];
         let others: Vec<String> = pairs
             .into_iter()
             .filter_map(|(name, asked, answered)| Some((name, asked, answered?)))

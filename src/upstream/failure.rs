@@ -66,6 +66,14 @@ impl Failure {
         matches!(self, Self::TimedOut(_) | Self::Unintelligible(_) | Self::Contradicting(_))
     }
 
+    /// Whether it says that nothing was sent.
+    pub(super) fn is_unsent(&self) -> bool {
+        matches!(
+            self,
+            Self::Credential(_) | Self::Unreachable(_) | Self::CircuitOpen { .. } | Self::Shed
+        )
+    }
+
     /// Whether it speaks against the server, rather than the account or what was asked.
     pub(super) fn is_the_servers(&self) -> bool {
         matches!(

@@ -40,8 +40,9 @@ pub(super) struct Tries {
     credential: Option<Arc<Credential>>,
     /// The last answer.
     answer: Option<(StatusCode, bytes::Bytes)>,
-    /// How an exchange ended after which the change may have been made.
-    left_open: Option<Failure>,
+    /// How an exchange ended after which the change may have been made; or else, that the CMS had
+    /// too much to do.
+    before: Option<Failure>,
 }
 
 impl Tries {
@@ -78,10 +79,10 @@ impl Tries {
 
     /// Notes what an exchange came to.
     pub(super) fn came_to(&mut self, result: &Result<Answer, Failure>) {
-        if let Err(failure) = result
-            && failure.leaves_open()
-        {
-            self.left_open = Some(failure.clone());
+        let Err(failure) = result else { return };
+        let is_busy = matches!(failure, Failure::Busy { .. }) && self.before.is_none();
+        if failure.leaves_open() || is_busy {
+            self.before = Some(failure.clone());
         }
     }
 
@@ -107,8 +108,12 @@ impl Tries {
 
     pub(super) fn into_exchange(self, result: Result<Answer, Failure>) -> Exchange {
         // That it could not be sent again says nothing of what was sent before.
-        let result = match (result, self.left_open) {
-            (Err(failure), Some(before)) if !failure.leaves_open() => Err(before),
+        let result = match (result, self.before) {
+            (Err(failure), Some(before))
+                if failure.is_unsent() || before.leaves_open() && !failure.leaves_open() =>
+            {
+                Err(before)
+            }
             (result, _) => result,
         };
         let status = self.answer.as_ref().map(|(status, _)| *status);
