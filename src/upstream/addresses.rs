@@ -32,6 +32,8 @@ pub(super) struct Addresses {
     /// How old they may be; nothing where the host is an address itself.
     refresh: Option<Duration>,
     kept: ArcSwapOption<Vec<SocketAddr>>,
+    /// The one that was last found to be of no use as the first, if a name has several.
+    passed_over: ArcSwapOption<SocketAddr>,
     lookup: Mutex<Lookup>,
     /// How many lookups have ended.
     ended: AtomicU64,
@@ -58,6 +60,7 @@ impl Addresses {
             port,
             refresh: literal.is_none().then_some(refresh),
             kept: ArcSwapOption::new(kept),
+            passed_over: ArcSwapOption::empty(),
             lookup: Mutex::default(),
             ended: AtomicU64::new(0),
             doubt: Notify::new(),
@@ -91,6 +94,21 @@ impl Addresses {
     /// No connection to any of them: they are looked up soon.
     pub(super) fn doubt(&self) {
         self.doubt.notify_one();
+    }
+
+    /// What began with this address came to no connection: it is the last from now on. A server
+    /// that takes connections and nothing more would else keep all from those beside it.
+    pub(super) fn pass_over(&self, first: SocketAddr) {
+        self.passed_over.store(Some(Arc::new(first)));
+        self.kept.rcu(|kept| kept.as_ref().map(|kept| Arc::new(self.ordered(kept))));
+    }
+
+    fn ordered(&self, addresses: &[SocketAddr]) -> Vec<SocketAddr> {
+        let mut addresses = addresses.to_vec();
+        if addresses.first() == self.passed_over.load().as_deref() {
+            addresses.rotate_left(1);
+        }
+        addresses
     }
 
     /// Looks them up again and again, for ever.
@@ -147,8 +165,8 @@ impl Addresses {
         lookup.failure = Some(why);
     }
 
-    fn keep(&self, found: Vec<SocketAddr>) {
-        let before = self.kept.swap(Some(Arc::new(found.clone())));
+    pub(super) fn keep(&self, found: Vec<SocketAddr>) {
+        let before = self.kept.swap(Some(Arc::new(self.ordered(&found))));
         // A name server gives its addresses in another order each time.
         let set = |addresses: &[SocketAddr]| {
             let mut addresses = addresses.to_vec();
@@ -196,6 +214,22 @@ mod tests {
         addresses.keep(vec![at("127.0.0.2")]);
         assert!(!addresses.include("127.0.0.1".parse().unwrap()));
         assert!(addresses.include("127.0.0.2".parse().unwrap()));
+    }
+
+    #[tokio::test]
+    async fn an_address_that_is_of_no_use_is_the_last_after_another_lookup_too() {
+        let addresses = Addresses::new("cms.example.com", 80, PAUSE);
+        let [one, two, three] = ["127.0.0.1", "127.0.0.2", "127.0.0.3"].map(at);
+        addresses.keep(vec![one, two, three]);
+        // Of two who have tried it at the same time, the second has nothing to add.
+        addresses.pass_over(one);
+        addresses.pass_over(one);
+        for _ in 0..2 {
+            assert_eq!(*addresses.known(soon()).await.unwrap(), [two, three, one]);
+            addresses.keep(vec![one, two, three]);
+        }
+        addresses.keep(vec![one]);
+        assert_eq!(*addresses.known(soon()).await.unwrap(), [one]);
     }
 
     #[tokio::test]

@@ -137,10 +137,14 @@ impl Server {
         } else {
             None
         };
+        let first = addresses.first().copied();
         let open = &self.metrics.upstream_connections;
         let opened = Plan { base: &self.url, addresses, tls, open }.open(by).await;
         if matches!(opened, Err(ConnectError::Io(_) | ConnectError::TimedOut(_))) {
             self.addresses.doubt();
+        }
+        if let (Err(_), Some(first)) = (&opened, first) {
+            self.addresses.pass_over(first);
         }
         let Opened { sender, peer, traffic, task: _task } = opened?;
         let origin = Origin { peer, generation };
@@ -157,6 +161,11 @@ impl Server {
                 self.connection(Kind::Http2(self.pool.share(shared)))
             }
         })
+    }
+
+    #[cfg(test)]
+    pub(super) fn resolve_to(&self, addresses: Vec<std::net::SocketAddr>) {
+        self.addresses.keep(addresses);
     }
 
     fn connection(&self, kind: Kind) -> Connection {

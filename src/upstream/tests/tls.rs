@@ -226,3 +226,25 @@ fn what_is_wrong_with_the_files_is_told_with_its_key() {
     fs::remove_file(&identity.certificate).unwrap();
     assert_eq!(keys(), ["ca", "client_certificate", "client_key"]);
 }
+
+/// Of a name's two addresses, one takes connections and says nothing in them.
+#[tokio::test]
+async fn a_server_that_hangs_in_the_handshake_does_not_keep_all_from_the_one_beside_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = Authority::new();
+    let tls = trusting(folder.path(), &authority);
+    let identity = authority.sign("cms.example.com", |_| {});
+    let server = identity.server(None, &[], rustls::ALL_VERSIONS);
+    let (good, _) = serve(&Arc::new(Mutex::new(server))).await;
+    let hanging = SocketAddr::new("127.0.0.2".parse().unwrap(), good.address.port());
+    let listener = TcpListener::bind(hanging).await.unwrap();
+    let addresses = vec![hanging, good.address];
+    let url = format!("https://cms.example.com:{}", good.address.port());
+    let pair = Pair::new(good, &url, tls);
+    pair.server.resolve_to(addresses);
+    let moment = Instant::now() + Duration::from_millis(500);
+    let Err(error) = pair.server.connect(false, moment).await else { panic!("connected") };
+    assert_eq!(error, ConnectError::TimedOut("the TLS handshake did not end"));
+    assert_eq!(pair.exchange().await.unwrap().status, 200);
+    drop(listener);
+}
