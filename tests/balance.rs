@@ -81,8 +81,8 @@ fn a_server_that_is_busy_is_sent_nothing_while_the_other_is_idle() {
 
 #[test]
 fn a_server_that_cannot_be_reached_is_noticed_by_no_caller_and_left_out() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let other = format!("http://{closed}");
+    let closed = FaultyCms::refusing();
+    let other = closed.url();
     let world = beside(&other, "ejection = { failures = 3, time = \"1h\" }\n");
     served(&world, 50);
     assert_eq!(world.cms.calls(), 50);
