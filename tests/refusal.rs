@@ -9,7 +9,8 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use support::{World, request, wait_for, write_secret};
+use support::cms::Misbehaviour;
+use support::{SAMPLE, World, request, wait_for, write_secret};
 
 /// A thousand callers who ask at once, and what they are told.
 fn thousand(world: &World, token: &str) -> Vec<String> {
@@ -34,11 +35,31 @@ fn ask(mut callers: Vec<TcpStream>, token: &str) -> Vec<String> {
 }
 
 fn world() -> World {
+    world_with(|_| {})
+}
+
+fn world_with(change: impl FnOnce(&mut String)) -> World {
     let world = World::with(|config| {
         *config += "concurrency = 2000\n[limits]\nin_flight = 2000\n";
+        change(config);
     });
     world.gateway.wait_until_ready();
     world
+}
+
+/// In which the credential before serves for an hour.
+fn overlapping_world() -> World {
+    world_with(|config| {
+        *config = config.replace("source = \"file\"", "source = \"file\"\noverlap = \"1h\"");
+    })
+}
+
+/// Gives the store this password, and waits until the gateway has it.
+fn rotate(world: &World, password: &str) {
+    let rotations = || world.gateway.log().matches("credential_rotated").count();
+    let before = rotations();
+    write_secret(&world.folder.path().join("password"), password);
+    wait_for("the rotation", || rotations() > before);
 }
 
 fn assert_few_guesses(world: &World, since: Instant) {
@@ -77,6 +98,56 @@ fn nor_do_they_when_the_password_was_right_a_moment_before() {
     let answers = ask(callers, &token);
     let refused = answers.iter().filter(|answer| answer.contains("GW-5001")).count();
     assert_eq!(refused, 1000);
+    assert_few_guesses(&world, since);
+}
+
+#[test]
+fn nor_do_they_while_the_one_before_hangs() {
+    let world = world();
+    let token = world.supervisor();
+    assert_eq!(world.put(&token, SAMPLE).status, 200);
+    // What was accepted a moment ago is not tried, but used.
+    std::thread::sleep(Duration::from_millis(150));
+    world.cms.misbehave(Misbehaviour::Slow);
+    let mut slow = TcpStream::connect(world.gateway.api).unwrap();
+    slow.write_all(request(&token, SAMPLE).as_bytes()).unwrap();
+    wait_for("the slow request", || world.cms.calls() == 2);
+    world.cms.misbehave(Misbehaviour::None);
+    world.cms.change_password("another");
+    let since = Instant::now();
+    let answers = thousand(&world, &token);
+    assert!(answers.iter().all(|answer| answer.contains("GW-5001")));
+    assert_few_guesses(&world, since);
+}
+
+#[test]
+fn nor_do_they_in_an_overlap_of_two_wrong_ones() {
+    let world = overlapping_world();
+    let token = world.supervisor();
+    assert_eq!(world.put(&token, SAMPLE).status, 200);
+    rotate(&world, "second");
+    world.cms.change_password("third");
+    let since = Instant::now();
+    let answers = thousand(&world, &token);
+    assert!(answers.iter().all(|answer| answer.contains("GW-5001")));
+    assert_few_guesses(&world, since);
+}
+
+#[test]
+fn nor_do_they_when_the_store_went_back_to_the_one_before() {
+    let world = overlapping_world();
+    let token = world.supervisor();
+    assert_eq!(world.put(&token, SAMPLE).status, 200);
+    rotate(&world, "second");
+    assert_eq!(world.put(&token, SAMPLE).status, 200, "the one before serves");
+    assert_eq!(world.gateway.metric("cms_gateway_credential_refused"), Some(1.0));
+    rotate(&world, "cms-password");
+    assert_eq!(world.put(&token, SAMPLE).status, 200);
+    let since = Instant::now();
+    std::thread::sleep(Duration::from_millis(150));
+    world.cms.change_password("third");
+    let answers = thousand(&world, &token);
+    assert!(answers.iter().all(|answer| answer.contains("GW-5001")));
     assert_few_guesses(&world, since);
 }
 
