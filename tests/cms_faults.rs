@@ -783,6 +783,31 @@ fn says_401_for_ever() {
     assert_eq!(sum(&world, "credential_probes_total"), 2.0);
 }
 
+#[test]
+fn says_401_whose_body_is_broken() {
+    let error = |length: usize| answer(401, JSON, &" ".repeat(length));
+    for act in [
+        Act::Close(unfinished(error(10), 1)),
+        Act::Close(error(LARGEST + 1)),
+        Act::Hold(unfinished(error(10), 1)),
+        Act::Close(answer(401, "transfer-encoding: chunked\r\n", "xyz\r\n")),
+    ] {
+        let cms = FaultyCms::start([]);
+        let world = cms.world_with(&format!("{SOON}{TWICE}"), |config| {
+            *config = config.replace("source = \"file\"", "source = \"file\"\nrefresh = \"1h\"");
+        });
+        cms.always(Some(act));
+        let token = world.supervisor();
+        for _ in 0..10 {
+            let reply = world.put(&token, SAMPLE);
+            assert_eq!((reply.status, reply.code().as_str()), (502, "GW-5001"), "{reply:?}");
+        }
+        let probes = sum(&world, "credential_probes_total");
+        assert_eq!(cms.requests() as f64 - probes, 1.0, "{probes} probes");
+        assert_eq!(sum(&world, "credential_refused"), 1.0);
+    }
+}
+
 // === a restart ===
 
 /// How many callers ask without pause.

@@ -54,6 +54,8 @@ pub enum Failure {
 impl Failure {
     pub(super) fn of(fault: ExchangeFault, settings: &config::Upstream) -> Self {
         match fault {
+            // Whatever became of its body, the account may be locked after a few more.
+            fault if fault.status() == Some(StatusCode::UNAUTHORIZED) => Self::Unauthorized,
             ExchangeFault::NotSent(why) => Self::Unreachable(why),
             ExchangeFault::NoHead => Self::TimedOut(settings.head_timeout),
             ExchangeFault::NoEnd(_) => Self::TimedOut(settings.response_timeout),
