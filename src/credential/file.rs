@@ -5,7 +5,7 @@
 //! the stamps don't show (a file system whose clock ticks in seconds) the next `refresh` does.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use super::source::{Pending, Secret, Source, SourceError};
 use crate::config::credential::File;
@@ -23,6 +23,9 @@ const RESTLESS: usize = 8;
 const TRIES: usize = 5;
 /// How long it waits in between, for who changes them to be done.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// The end of the times that RFC 3339 can write.
+const YEAR_10000: Duration = Duration::from_secs(253_402_300_800);
 
 /// The stamps of both files, through links; none of one that is not there.
 type Stamps = [Option<Stamp>; 2];
@@ -116,7 +119,10 @@ impl File {
         let (username, first) = part(&self.username)?;
         let (password, second) = part(&self.password)?;
         let changed = first.max(second);
-        let version = changed.map(|time| humantime::format_rfc3339_micros(time).to_string());
+        // Whoever writes a file may give it a time that has no such form.
+        let version = changed
+            .filter(|time| time.duration_since(UNIX_EPOCH).is_ok_and(|since| since < YEAR_10000))
+            .map(|time| humantime::format_rfc3339_micros(time).to_string());
         Secret::new(username, password, version)
     }
 
@@ -180,6 +186,26 @@ mod tests {
         let secret = files.read().1.unwrap();
         assert_eq!(*secret.username, "user-199");
         assert!(secret.version.is_some());
+    }
+
+    #[test]
+    fn a_time_that_can_not_be_written_is_no_version() {
+        let (folder, files) = mounted();
+        for (time, is_shown) in [
+            (UNIX_EPOCH - Duration::from_secs(1), false),
+            (UNIX_EPOCH, true),
+            (UNIX_EPOCH + YEAR_10000, false),
+        ] {
+            for name in ["username", "password"] {
+                let file = fs::File::options().write(true).open(folder.path().join(name)).unwrap();
+                // Not every file system has such times.
+                let _ = file.set_modified(time);
+            }
+            let version = files.read().1.unwrap().version;
+            if files.password.metadata().unwrap().modified().unwrap() == time {
+                assert_eq!(version.is_some(), is_shown, "{time:?}");
+            }
+        }
     }
 
     #[tokio::test]
