@@ -84,9 +84,15 @@ macro_rules! table {
     };
 }
 
-const SOON: &str = "head_timeout = \"1s\"\nresponse_timeout = \"1s\"\n";
+const SOON: &str = "head_timeout = \"1s\"\nresponse_timeout = \"10m\"\n";
+const WHOLE_SOON: &str = "head_timeout = \"10m\"\nresponse_timeout = \"1s\"\n";
 const TWICE: &str = "retry = { idempotent = true, budget = 100 }\n";
-const ONE_RETRY: &[(&str, f64)] = &[("upstream_retries_total", 1.0)];
+const STALE: &[(&str, f64)] =
+    &[("upstream_retries_total", 1.0), ("upstream_retries_total{reason=\"stale\"}", 1.0)];
+const RESET: &[(&str, f64)] =
+    &[("upstream_retries_total", 1.0), ("upstream_retries_total{reason=\"reset\"}", 1.0)];
+const ANSWER: &[(&str, f64)] =
+    &[("upstream_retries_total", 1.0), ("upstream_retries_total{reason=\"answer\"}", 1.0)];
 
 table! {
     // It says nothing, or stops.
@@ -96,11 +102,11 @@ table! {
     }
     hangs_after_the_head {
         cms: vec![Act::Hold(format!("{}content-length: 10\r\n\r\n", head(200, JSON)).into())],
-        config: SOON, client: (504, "GW-5003"),
+        config: WHOLE_SOON, client: (504, "GW-5003"),
         upstream: (Some(200), Some("GW-5003"), 1), tries: vec![Some(200)],
     }
     hangs_in_the_body {
-        cms: vec![Act::Hold(unfinished(good(), 1))], config: SOON, client: (504, "GW-5003"),
+        cms: vec![Act::Hold(unfinished(good(), 1))], config: WHOLE_SOON, client: (504, "GW-5003"),
         upstream: (Some(200), Some("GW-5003"), 1), tries: vec![Some(200)],
     }
     says_100_and_then_nothing {
@@ -190,6 +196,7 @@ table! {
     says_200_with_a_page {
         cms: vec![Act::Say(html(200))], client: (502, "GW-5004"),
         upstream: (Some(200), Some("GW-5004"), 1),
+        words: Some("<html>"),
     }
     says_200_with_good_json_of_another_type {
         cms: vec![Act::Say(answer(200, "content-type: text/json\r\n", SAMPLE_ANSWER))],
@@ -198,6 +205,7 @@ table! {
     says_200_with_half_a_json {
         cms: vec![Act::Say(cms_json(200, "{\"leadId\":2,"))], client: (502, "GW-5004"),
         upstream: (Some(200), Some("GW-5004"), 1),
+        words: Some("{\"leadId\":2,"),
     }
     says_200_with_json_of_another_shape {
         cms: vec![Act::Say(cms_json(200, "{\"leadId\":2,\"campaignId\":1}"))],
@@ -246,6 +254,7 @@ table! {
     says_403 {
         cms: vec![Act::Say(error(403, "CONF-1004", ""))], client: (502, "GW-5001"),
         upstream: (Some(403), Some("GW-5001"), 1), tries: vec![Some(403)],
+        metrics: &[("credential_forbidden_total", 1.0), ("credential_refusals_total", 0.0)],
     }
     says_429 {
         cms: vec![Act::Say(error(429, "CONF-4290", "retry-after: 7\r\n"))],
@@ -297,6 +306,7 @@ table! {
     says_500_with_a_page {
         cms: vec![Act::Say(html(500))], client: (502, "GW-5004"),
         upstream: (Some(500), Some("GW-5004"), 1), tries: vec![Some(500)],
+        words: Some("<html>"),
     }
     says_502_with_a_page {
         cms: vec![Act::Say(html(502))], client: (502, "GW-5004"),
@@ -310,40 +320,40 @@ table! {
     // It is sent the change once more.
     closes_an_idle_connection_as_the_next_request_arrives {
         cms: vec![Act::Say(good()), Act::Close(vec![])], before: 1,
-        upstream: (Some(200), None, 2), tries: vec![None, Some(200)], metrics: ONE_RETRY,
+        upstream: (Some(200), None, 2), tries: vec![None, Some(200)], metrics: STALE,
         requests: 3,
     }
     resets_an_idle_connection_as_the_next_request_arrives {
         cms: vec![Act::Say(good()), Act::Reset], before: 1,
-        upstream: (Some(200), None, 2), tries: vec![None, Some(200)], metrics: ONE_RETRY,
+        upstream: (Some(200), None, 2), tries: vec![None, Some(200)], metrics: STALE,
         requests: 3,
     }
     /// The second connection was fresh, so what became of the change is not known.
     closes_an_idle_connection_and_the_next_one {
         cms: vec![Act::Say(good()), Act::Close(vec![]), Act::Close(vec![])], before: 1,
         client: (502, "GW-5004"), upstream: (None, Some("GW-5004"), 2), tries: vec![None, None],
-        metrics: ONE_RETRY, requests: 3,
+        metrics: STALE, requests: 3,
     }
     says_502_once_to_an_idempotent_change {
         cms: vec![Act::Say(html(502))], config: TWICE, upstream: (Some(200), None, 2),
-        tries: vec![Some(502), Some(200)], metrics: ONE_RETRY, requests: 2,
+        tries: vec![Some(502), Some(200)], metrics: ANSWER, requests: 2,
     }
     says_503_once_to_an_idempotent_change {
         cms: vec![Act::Say(busy("1"))], config: TWICE, upstream: (Some(200), None, 2),
-        tries: vec![Some(503), Some(200)], metrics: ONE_RETRY, requests: 2,
+        tries: vec![Some(503), Some(200)], metrics: ANSWER, requests: 2,
     }
     says_504_once_to_an_idempotent_change {
         cms: vec![Act::Say(html(504))], config: TWICE, upstream: (Some(200), None, 2),
-        tries: vec![Some(504), Some(200)], metrics: ONE_RETRY, requests: 2,
+        tries: vec![Some(504), Some(200)], metrics: ANSWER, requests: 2,
     }
     resets_once_an_idempotent_change {
         cms: vec![Act::Reset], config: TWICE, upstream: (Some(200), None, 2),
-        tries: vec![None, Some(200)], metrics: ONE_RETRY, requests: 2,
+        tries: vec![None, Some(200)], metrics: RESET, requests: 2,
     }
     says_502_twice_to_an_idempotent_change {
         cms: vec![Act::Say(html(502)), Act::Say(html(502))], config: TWICE,
         client: (502, "GW-5004"), upstream: (Some(502), Some("GW-5004"), 2),
-        tries: vec![Some(502), Some(502)], metrics: ONE_RETRY, requests: 2,
+        tries: vec![Some(502), Some(502)], metrics: ANSWER, requests: 2,
     }
     /// What was understood is not asked for again.
     says_500_once_to_an_idempotent_change {
@@ -441,7 +451,7 @@ impl Row {
             Some(_) => assert_eq!(about, [&outcome["request_id"]]),
         }
         match self.words {
-            // What can't be understood is kept too.
+            // What can't be understood is kept too, as far as it came.
             None if self.client.1 == "GW-5004" => {}
             None => assert_eq!(upstream["answer"], Value::Null, "{outcome}"),
             Some(words) => {
@@ -778,6 +788,18 @@ fn says_401_for_ever() {
     assert_eq!(cms.requests(), 3, "two refusals, and the try that was good");
     assert_eq!(world.gateway.metric("cms_gateway_credential_refused"), Some(0.0));
     assert_eq!(events(&world, "credential_refused").len(), 1);
+    let of_401 = |record: &&Value| record["upstream"]["status"] == 401;
+    let own = outcomes(&world);
+    assert_eq!(own.iter().filter(of_401).count(), 2, "one record of each guess");
+    for outcome in own.iter().filter(|outcome| outcome["upstream"]["status"] != 200) {
+        let upstream = &outcome["upstream"];
+        let attempts = u32::from(upstream["status"] == 401);
+        assert_eq!(
+            (&upstream["code"], &upstream["attempts"]),
+            (&json!("GW-5001"), &json!(attempts)),
+            "{outcome}"
+        );
+    }
     assert_next_is_good(&world);
     assert_eq!(sum(&world, "credential_refusals_total"), 2.0);
     assert_eq!(sum(&world, "credential_probes_total"), 2.0);
@@ -793,7 +815,7 @@ fn says_401_whose_body_is_broken() {
         Act::Close(answer(401, "transfer-encoding: chunked\r\n", "xyz\r\n")),
     ] {
         let cms = FaultyCms::start([]);
-        let world = cms.world_with(&format!("{SOON}{TWICE}"), |config| {
+        let world = cms.world_with(&format!("{WHOLE_SOON}{TWICE}"), |config| {
             *config = config.replace("source = \"file\"", "source = \"file\"\nrefresh = \"1h\"");
         });
         cms.always(Some(act));
@@ -891,8 +913,16 @@ fn restarts_under_load() {
         // Only what was sent and not answered, of each caller, and perhaps once more on a
         // connection that the old listener had not taken yet.
         assert_eq!((reply.status, reply.code().as_str()), (502, "GW-5004"), "{own}");
-        assert!(own["upstream"]["attempts"].as_u64().unwrap() >= 1, "{own}");
+        let upstream = &own["upstream"];
+        assert_eq!((&upstream["status"], &upstream["code"]), (&Value::Null, &json!("GW-5004")));
+        assert!(upstream["attempts"].as_u64().unwrap() >= 1, "{own}");
         lost += 1;
+    }
+    let served = replies.len() - lost;
+    for (status, count) in [(200, served), (502, lost)] {
+        let labels = format!("{{decision=\"allow\",operation=\"lead-users\",status=\"{status}\"}}");
+        let counted = world.gateway.metric(&format!("cms_gateway_requests_total{labels}"));
+        assert_eq!(counted.unwrap_or_default(), count as f64, "{status}");
     }
     assert!(lost <= 2 * CALLERS, "{lost} of {} were lost", replies.len());
 }

@@ -477,6 +477,9 @@ impl Loan<'_> {
         } else if let Some(standing) = state.standing(&self.credential)
             && standing.refuse()
         {
+            if let Some((previous, _)) = &mut state.previous {
+                previous.standing.begin_anew();
+            }
             metrics.credential_refused.set(1);
             let version = self.credential.version.as_deref();
             tracing::error!(

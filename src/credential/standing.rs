@@ -170,6 +170,11 @@ impl Standing {
         self.silent = self.silent.and_then(earlier);
     }
 
+    /// The CMS has refused another one, so that nothing counts of what it took at once.
+    pub(super) fn begin_anew(&mut self) {
+        self.proven = 0;
+    }
+
     #[cfg(test)]
     pub(super) fn end_pause(&mut self) {
         if let Some(refused) = &mut self.refused {
