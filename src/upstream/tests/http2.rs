@@ -143,6 +143,31 @@ async fn what_the_server_did_nothing_with_was_not_sent() {
     }
 }
 
+/// A GOAWAY that counts stream 1 among those it may work on, before the end; and other resets.
+#[tokio::test]
+async fn what_the_server_may_have_begun_was_sent() {
+    const INTERNAL: &[u8] = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 2];
+    const CANCEL: &[u8] = &[0, 0, 4, 3, 0, 0, 0, 0, 1, 0, 0, 0, 8];
+    const LEAVING: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0];
+    const FAILING: &[u8] = &[0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 2];
+    for frame in [INTERNAL, CANCEL, LEAVING, FAILING] {
+        let folder = tempfile::tempdir().unwrap();
+        let pair = pair(&folder, move |mut stream| async move {
+            stream.write_all(EMPTY_SETTINGS).await.unwrap();
+            let mut bytes = Vec::new();
+            while !bytes.ends_with(b"body") {
+                bytes.push(stream.read_u8().await.unwrap());
+            }
+            stream.write_all(frame).await.unwrap();
+            let _ = stream.shutdown().await;
+        })
+        .await;
+        let fault = pair.exchange().await.unwrap_err();
+        assert!(matches!(fault, ExchangeFault::Broken(_)), "{frame:?}: {fault:?}");
+        pair.wait_for_open(0).await;
+    }
+}
+
 #[tokio::test]
 async fn a_connection_that_breaks_may_have_had_its_effect() {
     let folder = tempfile::tempdir().unwrap();
