@@ -68,6 +68,10 @@ impl Failure {
         matches!(self, Self::TimedOut(_) | Self::Unintelligible(_) | Self::Contradicting(_))
     }
 
+    pub(super) fn is_busy(&self) -> bool {
+        matches!(self, Self::Busy { .. })
+    }
+
     /// Whether it says that nothing was sent.
     pub(super) fn is_unsent(&self) -> bool {
         matches!(

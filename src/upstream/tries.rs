@@ -80,8 +80,7 @@ impl Tries {
     /// Notes what an exchange came to.
     pub(super) fn came_to(&mut self, result: &Result<Answer, Failure>) {
         let Err(failure) = result else { return };
-        let is_busy = matches!(failure, Failure::Busy { .. }) && self.before.is_none();
-        if failure.leaves_open() || is_busy {
+        if failure.leaves_open() || failure.is_busy() && self.before.is_none() {
             self.before = Some(failure.clone());
         }
     }
@@ -110,7 +109,7 @@ impl Tries {
         // That it could not be sent again says nothing of what was sent before.
         let result = match (result, self.before) {
             (Err(failure), Some(before))
-                if failure.is_unsent() || before.leaves_open() && !failure.leaves_open() =>
+                if failure.is_unsent() || failure.is_busy() && before.leaves_open() =>
             {
                 Err(before)
             }
