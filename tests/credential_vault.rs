@@ -230,6 +230,20 @@ fn a_secret_is_asked_for_as_documented() {
     }
 }
 
+/// As an engine with `delete_version_after` says it of each version from its first day on.
+#[test]
+fn a_version_that_is_to_be_deleted_later_is_used_until_then() {
+    let metadata = json!({"created_time": "2026-01-01T00:00:00Z", "custom_metadata": null,
+        "deletion_time": "2999-01-01T00:00:00Z", "destroyed": false, "version": 4});
+    let data = json!({"username": cms::ACCOUNT.0, "password": cms::ACCOUNT.1});
+    let answer = json!({"data": {"data": data, "metadata": metadata}});
+    let store = Scripted::start(with_token(move |_| Said::Json(200, answer.clone())));
+    let world = by_token(&store.url());
+    world.gateway.wait_until_ready();
+    assert_eq!(world.put(&world.supervisor(), SAMPLE).status, 200);
+    assert_eq!(credential(&world), json!({"source": "vault", "version": "4"}));
+}
+
 #[test]
 fn another_token_in_the_file_is_used_from_then_on() {
     let store = Scripted::start(with_token(|asked| match asked.token() {

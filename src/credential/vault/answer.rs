@@ -19,10 +19,11 @@ pub(super) fn secret(json: &Json, settings: &Vault) -> Result<Secret, (Kind, Str
     } else {
         (data, None)
     };
-    if let Some(gone) = metadata.and_then(gone) {
-        return Err((SourceError::Missing, gone.to_owned()));
-    }
     let Some(fields @ Json::Object(_)) = fields else {
+        // What is there may have a time of deletion too, one that is to come (delete_version_after).
+        if let Some(gone) = metadata.and_then(gone) {
+            return Err((SourceError::Missing, gone.to_owned()));
+        }
         return Err(malformed(if settings.is_versioned {
             "the answer has no object \"data.data\"; if the engine is of version 1, write \
              kv_version = 1"
