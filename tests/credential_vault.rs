@@ -347,6 +347,27 @@ fn who_is_denied_logs_in_once_for_each_fetch() {
 }
 
 #[test]
+fn a_token_outlasts_a_denial_where_no_login_is_possible() {
+    let says = |can_log_in: bool, secret: fn() -> Said| {
+        move |asked: &Asked| match asked.path.as_str() {
+            "/v1/auth/approle/login" if can_log_in => lease("the-first", 3600, true),
+            "/v1/auth/approle/login" => error(400, "invalid secret id"),
+            _ if asked.token() == "the-first" => secret(),
+            _ => error(403, "permission denied"),
+        }
+    };
+    let good = || versioned(cms::ACCOUNT.0, cms::ACCOUNT.1, 1);
+    let store = Scripted::start(says(true, good));
+    let world = world(&store.url(), &approle("role"), &[("secret-id", "the-secret-id")]);
+    world.gateway.wait_until_ready();
+    // The secret id has ended, and a policy is wrong for a while.
+    store.answer(says(false, || error(403, "permission denied")));
+    wait_for_reads(&world, "failure");
+    store.answer(says(false, good));
+    wait_for_reads(&world, "success");
+}
+
+#[test]
 fn a_standby_leads_to_the_active_node_and_nowhere_else() {
     let active = Scripted::start(with_token(|_| versioned(cms::ACCOUNT.0, cms::ACCOUNT.1, 5)));
     let standby = Scripted::start(|_| Said::Nothing);

@@ -96,9 +96,9 @@ impl Store {
         let is_new = self.ensure(kept, deadline).await?;
         let mut read = self.read(kept, deadline).await;
         if matches!(read, Err(SourceError::Denied(_))) && !is_new {
-            // The token was revoked, or the store has forgotten it.
-            *kept = None;
-            self.ensure(kept, deadline).await?;
+            // The token was revoked, or the store has forgotten it. Or its rights were, and come back
+            // when no login may be possible any more: it is kept until there is another one.
+            *kept = Some(self.log_in(deadline).await?);
             read = self.read(kept, deadline).await;
         }
         read
