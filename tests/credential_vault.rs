@@ -333,8 +333,13 @@ fn a_token_of_somebody_else_is_renewed_while_it_can_be() {
 
 #[test]
 fn who_is_denied_logs_in_once_for_each_fetch() {
-    let store = Scripted::start(|asked| match asked.path.as_str() {
-        "/v1/auth/approle/login" => lease("no-policy", 3600, true),
+    let mut tokens = 0;
+    let store = Scripted::start(move |asked| match asked.path.as_str() {
+        "/v1/auth/approle/login" => {
+            tokens += 1;
+            lease(&format!("no-policy-{tokens}"), 3600, true)
+        }
+        "/v1/auth/token/revoke-self" => Said::Raw("HTTP/1.1 204 X\r\n\r\n".to_owned()),
         _ => error(403, "1 error occurred:\n\t* permission denied\n\n"),
     });
     let world = world(&store.url(), &approle("role"), &[("secret-id", "the-secret-id")]);
@@ -344,6 +349,16 @@ fn who_is_denied_logs_in_once_for_each_fetch() {
     assert!(log.contains("permission denied (403)"), "{log}");
     let (logins, fetches) = (store.count("/login"), reads(&world, "failure"));
     assert!(logins as f64 <= fetches + 1.0, "{logins} logins in {fetches} fetches");
+    // None but the last one stays in the store.
+    let asked = store.asked();
+    let revoked: Vec<_> = asked.iter().filter(|it| it.path.ends_with("/revoke-self")).collect();
+    assert!(revoked.len() + 2 >= logins, "{} of {logins} tokens are ended", revoked.len());
+    for (index, asked) in revoked.iter().enumerate() {
+        assert_eq!(
+            (asked.method.as_str(), asked.token()),
+            ("POST", &*format!("no-policy-{}", index + 1))
+        );
+    }
 }
 
 #[test]

@@ -98,8 +98,11 @@ impl Store {
         if matches!(read, Err(SourceError::Denied(_))) && !is_new {
             // The token was revoked, or the store has forgotten it. Or its rights were, and come back
             // when no login may be possible any more: it is kept until there is another one.
-            *kept = Some(self.log_in(deadline).await?);
+            let denied = kept.replace(self.log_in(deadline).await?);
             read = self.read(kept, deadline).await;
+            if let (Some(denied), Err(SourceError::Denied(_))) = (denied, &read) {
+                self.revoke(denied.token(), deadline).await;
+            }
         }
         read
     }
@@ -152,6 +155,20 @@ impl Store {
         let json = self.wire.get(&ask, deadline).await?;
         answer::secret(&json, &self.settings)
             .map_err(|(kind, wrong)| kind(self.wire.told(&step, &wrong)))
+    }
+
+    /// Ends a token that gets nothing and would stay in the store for its whole lease, one more with
+    /// each fetch. One that somebody else got is theirs to end.
+    async fn revoke(&self, token: &Token, deadline: Instant) {
+        if matches!(self.settings.login, Login::Token { .. }) {
+            return;
+        }
+        let (step, path) = ("the end of the token", "auth/token/revoke-self");
+        let body = Some(bytes::Bytes::from_static(b"{}"));
+        let ask = Ask { step, path, token: Some(token), body };
+        if let Err(error) = self.wire.post(&ask, deadline).await {
+            tracing::debug!(%error, "the token that was denied is not ended");
+        }
     }
 
     /// Asks for a longer lease; without success the session is as it was.
