@@ -1,8 +1,9 @@
 //! A profile of the shared files `credentials` and `config`: its keys and its region.
 //!
 //! Keys that stand there are taken. A profile that names another way to them (another role, single
-//! sign-on, a program) is refused rather than passed over: what comes after it in the chain may be
-//! somebody else.
+//! sign-on, a program) is refused rather than passed over, and its keys are not taken: they, and what
+//! comes after it in the chain, may be somebody else. The SDK for Rust prefers each of these ways to
+//! keys as well.
 
 use std::collections::BTreeMap;
 
@@ -16,12 +17,12 @@ use crate::config::aws::{Profile, SharedFile};
 /// Settings of a profile that lead to keys by ways that are not gone here.
 const OTHER_WAYS: [&str; 7] = [
     "role_arn",
-    "source_profile",
     "credential_source",
     "web_identity_token_file",
     "credential_process",
     "sso_session",
     "sso_start_url",
+    "login_session",
 ];
 
 type Settings = BTreeMap<String, Zeroizing<String>>;
@@ -44,23 +45,25 @@ pub(super) async fn keys(profile: &Profile) -> Result<Option<Credentials>, Sourc
     let (id, secret) = (take("aws_access_key_id"), take("aws_secret_access_key"));
     let token = take("aws_session_token");
     let malformed = |wrong: &str| SourceError::Malformed(format!("profile {name:?}: {wrong}"));
+    if let Some(key) = OTHER_WAYS.iter().find(|key| settings.contains_key(**key)) {
+        return Err(malformed(&format!(
+            "it has {key}, a way to keys that the gateway does not go; give it keys alone, or a role \
+             by web identity, container or instance"
+        )));
+    }
     match (id, secret) {
         (Some(id), Some(secret)) => {
             keys::checked(id, secret, token, None, "profile").map(Some).map_err(malformed)
         }
         (Some(_), None) => Err(malformed("it has no aws_secret_access_key")),
         (None, Some(_)) => Err(malformed("it has no aws_access_key_id")),
-        (None, None) => match OTHER_WAYS.iter().find(|key| settings.contains_key(**key)) {
-            Some(key) => Err(malformed(&format!(
-                "it has {key}, a way to keys that the gateway does not go; give it keys, or a \
-                 role by web identity, container or instance"
-            ))),
-            None if profile.is_named && !is_there => {
-                Err(malformed("AWS_PROFILE names it, and neither shared file has it"))
-            }
-            None if profile.is_named => Err(malformed("AWS_PROFILE names it, and it has no keys")),
-            None => Ok(None),
-        },
+        (None, None) if profile.is_named && !is_there => {
+            Err(malformed("AWS_PROFILE names it, and neither shared file has it"))
+        }
+        (None, None) if profile.is_named => {
+            Err(malformed("AWS_PROFILE names it, and it has no keys"))
+        }
+        (None, None) => Ok(None),
     }
 }
 
@@ -132,6 +135,11 @@ aws_secret_access_key=sou/th+
 aws_session_token = token==
 [half]
 aws_access_key_id = AKIDHALF
+[both]
+aws_access_key_id = AKIDBOTH
+aws_secret_access_key = bo/th+
+role_arn = arn:aws:iam::123456789012:role/cms
+source_profile = both
 ";
 
     fn profile(name: &str, is_named: bool) -> (tempfile::TempDir, Profile) {
@@ -165,6 +173,7 @@ aws_access_key_id = AKIDHALF
             ("north", "role_arn"),
             ("empty", "no keys"),
             ("half", "no aws_secret_access_key"),
+            ("both", "role_arn"),
             ("gone", "neither shared file"),
         ] {
             let (_folder, profile) = profile(name, true);
