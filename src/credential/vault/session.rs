@@ -107,15 +107,16 @@ impl Session {
         self.lease.as_ref().is_some_and(|lease| lease.late() <= Instant::now())
     }
 
-    /// When it is to be renewed; never where it can't be.
+    /// When it is to be renewed; never where it can't be, or no longer.
     pub(super) fn renewal(&self) -> Option<Instant> {
-        let lease = self.lease.as_ref().filter(|lease| lease.is_renewable)?;
+        let is_open = |lease: &&Lease| lease.is_renewable && !self.has_expired();
+        let lease = self.lease.as_ref().filter(is_open)?;
         let again = lease.tried.map(|tried| tried + PAUSE.max(lease.length / 10));
         Some(again.map_or(lease.late(), |again| again.max(lease.late())))
     }
 
     pub(super) fn is_due(&self) -> bool {
-        self.renewal().is_some_and(|at| at <= Instant::now()) && !self.has_expired()
+        self.renewal().is_some_and(|at| at <= Instant::now())
     }
 
     /// It is tried to have it renewed.
@@ -190,6 +191,7 @@ mod tests {
             let session = session(&auth(100, true), age);
             assert_eq!((session.is_late(), session.has_expired()), (is_late, has_expired), "{age}");
             assert_eq!(session.is_due(), is_late && !has_expired, "{age}");
+            assert_eq!(session.renewal().is_some(), !has_expired, "{age}");
         }
         let fixed = session(&auth(100, false), 70);
         assert!(fixed.is_late() && !fixed.is_due() && fixed.renewal().is_none());

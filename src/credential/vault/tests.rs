@@ -5,6 +5,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
+use crate::credential::json::Json;
 
 /// A store that answers each of these in turn, and then nothing; and what it was asked.
 async fn store(answers: &[&str]) -> (Store, Arc<SyncMutex<Vec<String>>>, tempfile::TempDir) {
@@ -69,6 +70,22 @@ async fn a_lease_is_renewed_between_two_fetches() {
     }
     let last = asked.lock().unwrap().last().unwrap().clone();
     assert_eq!(last, "POST /v1/auth/token/renew-self HTTP/1.1");
+}
+
+#[tokio::test]
+async fn a_token_that_has_ended_is_waited_for_at_rest() {
+    let (store, asked, _folder) = store(&[]).await;
+    let login = Json::parse(LOGIN.as_bytes()).unwrap();
+    let ended = Session::logged_in(&login, Instant::now() - Duration::from_secs(10)).unwrap();
+    *store.session.lock().await = Some(ended);
+    let mut polls = 0;
+    let mut changed = store.changed();
+    let counted = std::future::poll_fn(|context| {
+        polls += 1;
+        changed.as_mut().poll(context)
+    });
+    assert!(tokio::time::timeout(Duration::from_millis(100), counted).await.is_err());
+    assert!(polls < 10 && asked.lock().unwrap().is_empty(), "{polls} polls");
 }
 
 #[tokio::test]
