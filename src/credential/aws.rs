@@ -33,6 +33,7 @@ use self::chain::Chain;
 use super::source::{Pending, Secret, Source, SourceError};
 use crate::client::{Client, ClientError};
 use crate::config::aws::SecretsManager as Settings;
+use crate::disk::Disk;
 
 /// A secret of AWS Secrets Manager: JSON with the user name and the password.
 #[derive(Debug)]
@@ -40,6 +41,7 @@ pub(crate) struct SecretsManager {
     settings: Settings,
     client: Client<Full<Bytes>>,
     chain: Chain,
+    disk: Disk,
 }
 
 impl SecretsManager {
@@ -51,11 +53,11 @@ impl SecretsManager {
     pub(crate) fn new(settings: Settings) -> Result<Self, ClientError> {
         let client = Client::new(Some(&Scheme::HTTPS), settings.ca.clone(), settings.timeout)?;
         let chain = Chain::new(settings.chain.clone());
-        Ok(Self { settings, client, chain })
+        Ok(Self { settings, client, chain, disk: Disk::default() })
     }
 
     async fn ask(&self) -> Result<Secret, SourceError> {
-        let call = Call::new(&self.client, self.settings.timeout);
+        let call = Call::new(&self.client, &self.disk, self.settings.timeout);
         let keys = self.chain.keys(&call).await?;
         let refused = match self.value(&call, &keys).await {
             Err(Refusal::Keys(error)) => error,

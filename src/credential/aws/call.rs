@@ -1,4 +1,4 @@
-//! The requests of one fetch, which share one time limit.
+//! The requests of one fetch and the files that it reads, which share one time limit.
 
 use std::time::{Duration, Instant};
 
@@ -8,29 +8,31 @@ use http_body_util::Full;
 
 use super::super::source::SourceError;
 use crate::client::{Client, Exchanged};
+use crate::disk::Disk;
 
 /// The largest answer, in bytes: a secret has 64 KiB at most, and JSON in JSON about twice that.
 const LARGEST: usize = 128 * 1024;
 
-/// The requests of one fetch.
+/// One fetch.
 pub(super) struct Call<'a> {
     client: &'a Client<Full<Bytes>>,
+    disk: &'a Disk,
     until: Instant,
 }
 
 impl<'a> Call<'a> {
-    pub(super) fn new(client: &'a Client<Full<Bytes>>, timeout: Duration) -> Self {
-        Self { client, until: Instant::now() + timeout }
+    pub(super) fn new(client: &'a Client<Full<Bytes>>, disk: &'a Disk, timeout: Duration) -> Self {
+        Self { client, disk, until: Instant::now() + timeout }
     }
 
     /// The same with half of the time that is left, so that the rest is left for what follows.
     pub(super) fn half(&self) -> Self {
-        Self::new(self.client, self.left() / 2)
+        Self::new(self.client, self.disk, self.left() / 2)
     }
 
     /// The same with no more time than this.
     pub(super) fn at_most(&self, timeout: Duration) -> Self {
-        Self::new(self.client, self.left().min(timeout))
+        Self::new(self.client, self.disk, self.left().min(timeout))
     }
 
     /// Sends a request to `whom` and reads the answer.
@@ -44,6 +46,14 @@ impl<'a> Call<'a> {
             .exchange(request, self.left(), LARGEST)
             .await
             .map_err(|error| SourceError::Unavailable(format!("{whom} at {at}: {error}")))
+    }
+
+    /// Reads from a disk; nothing where that takes too long.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        read: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
+        self.disk.ask(self.left(), read).await
     }
 
     fn left(&self) -> Duration {

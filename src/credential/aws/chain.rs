@@ -62,7 +62,7 @@ impl Chain {
         if let Some(keys) = environment {
             return Ok(keys.clone());
         }
-        if let Some(keys) = profile::keys(profile).await? {
+        if let Some(keys) = profile::keys(profile, call).await? {
             return Ok(keys);
         }
         if let Some(identity) = web_identity {

@@ -21,7 +21,7 @@ pub(super) async fn keys(
     call: &Call<'_>,
 ) -> Result<Credentials, SourceError> {
     let token = match &settings.token_file {
-        Some(path) => Some(files::read(path).await?),
+        Some(path) => Some(files::read(path, call).await?),
         None => std::env::var(TOKEN).ok().map(Zeroizing::new),
     };
     let mut request = Request::new(Full::<Bytes>::default());

@@ -7,6 +7,7 @@ use std::path::Path;
 use zeroize::Zeroizing;
 
 use super::super::source::SourceError;
+use super::call::Call;
 use crate::config::aws::SharedFile;
 use crate::{secret, watch};
 
@@ -14,24 +15,27 @@ use crate::{secret, watch};
 const LARGEST: usize = 64 * 1024;
 
 /// The text of a file, away from the threads that serve.
-pub(super) async fn read(path: &Path) -> Result<Zeroizing<String>, SourceError> {
-    let path = path.to_owned();
-    apart(move || text(&path, watch::open(&path))).await
+pub(super) async fn read(path: &Path, call: &Call<'_>) -> Result<Zeroizing<String>, SourceError> {
+    let own = path.to_owned();
+    apart(path, call, move || text(&own, watch::open(&own))).await
 }
 
 /// The text of a file that need not be there.
 pub(super) async fn read_shared(
     file: &SharedFile,
+    call: &Call<'_>,
 ) -> Result<Option<Zeroizing<String>>, SourceError> {
-    let file = file.clone();
-    apart(move || shared(&file)).await
+    let own = file.clone();
+    apart(&file.path, call, move || shared(&own)).await
 }
 
 async fn apart<T: Send + 'static>(
+    path: &Path,
+    call: &Call<'_>,
     read: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, SourceError> {
-    let read = tokio::task::spawn_blocking(read).await;
-    read.unwrap_or_else(|error| Err(error.to_string())).map_err(SourceError::Unavailable)
+    let hangs = || Err(format!("{} can't be read: no answer in time", path.display()));
+    call.read(read).await.unwrap_or_else(hangs).map_err(SourceError::Unavailable)
 }
 
 /// The text of a file that need not be there, nor be readable unless somebody named it.

@@ -11,6 +11,7 @@ use aws_credential_types::Credentials;
 use zeroize::Zeroizing;
 
 use super::super::source::SourceError;
+use super::call::Call;
 use super::{files, keys};
 use crate::config::aws::{Profile, SharedFile};
 
@@ -28,14 +29,17 @@ const OTHER_WAYS: [&str; 7] = [
 type Settings = BTreeMap<String, Zeroizing<String>>;
 
 /// The keys of the profile; nothing where it has none and was not asked for by its name.
-pub(super) async fn keys(profile: &Profile) -> Result<Option<Credentials>, SourceError> {
+pub(super) async fn keys(
+    profile: &Profile,
+    call: &Call<'_>,
+) -> Result<Option<Credentials>, SourceError> {
     let name = &profile.name;
     let mut settings = Settings::new();
     let mut is_there = false;
     // What stands in the file of keys counts more.
     for (file, is_config) in [(&profile.config, true), (&profile.credentials, false)] {
         let Some(file) = file else { continue };
-        let Some(text) = files::read_shared(file).await? else { continue };
+        let Some(text) = files::read_shared(file, call).await? else { continue };
         if let Some(own) = section(&text, name, is_config) {
             is_there = true;
             settings.extend(own);
@@ -110,8 +114,15 @@ fn section(text: &str, name: &str, is_config: bool) -> Option<Settings> {
 mod tests {
     use std::fs;
     use std::path::PathBuf;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use http_body_util::Full;
 
     use super::*;
+    use crate::client::Client;
+    use crate::disk::Disk;
 
     const CONFIG: &str = "\
 # a comment
@@ -152,6 +163,27 @@ source_profile = both
         let (credentials, config) = (file("credentials", CREDENTIALS), file("config", CONFIG));
         let profile = Profile { name: name.to_owned(), is_named, credentials, config };
         (folder, profile)
+    }
+
+    async fn keys(profile: &Profile) -> Result<Option<Credentials>, SourceError> {
+        let client = Client::<Full<Bytes>>::new(None, None, Duration::ZERO).unwrap();
+        let disk = Disk::default();
+        super::keys(profile, &Call::new(&client, &disk, Duration::from_secs(20))).await
+    }
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_is_asked_once() {
+        let (_folder, profile) = profile("south", true);
+        let client = Client::<Full<Bytes>>::new(None, None, Duration::ZERO).unwrap();
+        let disk = Disk::default();
+        let short = || Call::new(&client, &disk, Duration::from_millis(20));
+        let (release, released) = mpsc::channel::<()>();
+        assert!(short().read(move || released.recv().is_ok()).await.is_none());
+        let error = super::keys(&profile, &short()).await.unwrap_err().to_string();
+        assert!(error.contains("config can't be read: no answer in time"), "{error}");
+        release.send(()).unwrap();
+        let call = Call::new(&client, &disk, Duration::from_secs(20));
+        assert!(super::keys(&profile, &call).await.unwrap().is_some());
     }
 
     #[tokio::test]

@@ -27,7 +27,7 @@ pub(super) async fn keys(
     settings: &WebIdentity,
     call: &Call<'_>,
 ) -> Result<Credentials, SourceError> {
-    let token = files::read(&settings.token_file).await?;
+    let token = files::read(&settings.token_file, call).await?;
     let token = token.trim();
     if token.is_empty() || token.len() > LONGEST_TOKEN {
         let shown = settings.token_file.display();
