@@ -58,6 +58,10 @@ pub(super) fn credential(
     let refresh = section.duration("refresh", 30 * SECOND, 10 * MILLISECOND..=24 * HOUR);
     let max_stale = section.duration("max_stale", 24 * HOUR, SECOND..=8760 * HOUR);
     let overlap = section.duration("overlap", Duration::ZERO, Duration::ZERO..=24 * HOUR);
+    if max_stale < refresh {
+        let wrong = "is shorter than refresh: the credential would be too old between two readings";
+        section.fault("max_stale", wrong);
+    }
     let source = reader.and_then(|read| read(&mut section, environment));
     Some(Credential { source: source?, refresh, max_stale, overlap })
 }
@@ -87,4 +91,31 @@ fn secret_file(
         },
     };
     Some(Located { value, place: text.place, key: text.key })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::section::faults_of;
+
+    #[test]
+    fn a_credential_counts_until_the_next_reading() {
+        let environment = ["USER", "WORD"].map(|name| (name.to_owned(), "a".to_owned())).into();
+        for (keys, is_fit) in [
+            ("", true),
+            ("refresh = \"1h\"\nmax_stale = \"1h\"", true),
+            ("refresh = \"1h\"\nmax_stale = \"59m\"", false),
+            ("max_stale = \"1s\"", false),
+        ] {
+            let text =
+                format!("source = \"env\"\nusername = \"USER\"\npassword = \"WORD\"\n{keys}");
+            let take = |section: Section| credential(section, &environment);
+            let (_, faults) = faults_of(&text, Path::new("/"), take);
+            assert_eq!(faults.is_empty(), is_fit, "{keys}: {faults:?}");
+            assert!(
+                is_fit || faults[0].contains("max_stale: is shorter than refresh"),
+                "{faults:?}"
+            );
+        }
+    }
 }
