@@ -177,14 +177,18 @@ fn service(
     variables: &Variables,
 ) -> Option<Uri> {
     let own = format!("AWS_ENDPOINT_URL_{suffix}");
-    let is_ignored = variable(variables, "AWS_IGNORE_CONFIGURED_ENDPOINT_URLS")
-        .is_some_and(|text| text.eq_ignore_ascii_case("true"));
+    let is_on =
+        |key| variable(variables, key).is_some_and(|text: &str| text.eq_ignore_ascii_case("true"));
     let set = [own.as_str(), "AWS_ENDPOINT_URL"]
         .into_iter()
-        .filter(|_| !is_ignored)
+        .filter(|_| !is_on("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS"))
         .find_map(|key| Some((key, variable(variables, key)?)));
     let Some((key, text)) = set else {
-        return format!("https://{name}.{region}.{}", domain(region)).parse().ok();
+        // The usual STS of GovCloud is the one with validated cryptography.
+        let is_apart =
+            is_on("AWS_USE_FIPS_ENDPOINT") && !(name == "sts" && region.starts_with("us-gov-"));
+        let fips = if is_apart { "-fips" } else { "" };
+        return format!("https://{name}{fips}.{region}.{}", domain(region)).parse().ok();
     };
     let url = text.parse::<Uri>().ok().filter(|url| {
         may_be_fetched(url, allow_plaintext)

@@ -102,6 +102,24 @@ fn the_endpoint_may_be_another() {
 }
 
 #[test]
+fn who_must_ask_validated_cryptography_asks_it() {
+    let set = [
+        ("AWS_USE_FIPS_ENDPOINT", "true"),
+        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/token"),
+        ("AWS_ROLE_ARN", "arn:aws:iam::1:role/r"),
+    ];
+    for (region, sts) in [("us-east-1", "sts-fips"), ("us-gov-west-1", "sts")] {
+        let keys = format!("secret_id = \"a\", region = \"{region}\"");
+        let (source, faults) = read(&keys, &set);
+        assert_eq!(faults, Vec::<String>::new());
+        for host in ["secretsmanager-fips", sts] {
+            let shown = format!("endpoint: https://{host}.{region}.amazonaws.com/");
+            assert!(source.contains(&shown), "{shown}: {source}");
+        }
+    }
+}
+
+#[test]
 fn what_is_wrong_is_told() {
     for (keys, words) in [
         ("region = \"eu-west-1\"", "credential.aws.secret_id"),
