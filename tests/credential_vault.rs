@@ -519,6 +519,7 @@ fn every_fault_of_the_keys_is_told_without_the_store() {
         (&nobody, &format!("{TOKEN_AUTH}\nmount = \"a//b\""), "empty part"),
         (&nobody, &format!("{TOKEN_AUTH}\nmount = \"a?b\""), "holds ? or #"),
         (&nobody, &format!("{TOKEN_AUTH}\nkv_version = 3"), "a number from 1 to 2"),
+        (&nobody, &format!("{TOKEN_AUTH}\nusername_key = \"password\""), "the same field"),
         (&nobody, &format!("{TOKEN_AUTH}\nnamespace = \"a\\nb\""), "no header can"),
         (&nobody, &format!("{TOKEN_AUTH}\ntimeout = \"2m\""), "vault.timeout: "),
         (&nobody, &format!("{TOKEN_AUTH}\nca = \"token\""), "no certificate in PEM"),

@@ -106,6 +106,9 @@ fn settings(section: &mut Section, environment: &BTreeMap<String, String>) -> Op
     let path = path.and_then(|path| segments(section, &path));
     let username_key = section.text_or("username_key", "username");
     let password_key = section.text_or("password_key", "password");
+    if username_key == password_key {
+        section.fault("password_key", "names the same field as username_key");
+    }
     let timeout = section.duration("timeout", 2 * SECOND, 10 * MILLISECOND..=60 * SECOND);
     let login = login(section.section("auth"), environment);
     let (scheme, authority) = base?;
