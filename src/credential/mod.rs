@@ -39,8 +39,11 @@ use crate::config;
 use crate::random;
 use crate::telemetry::Metrics;
 
-/// The pause after the first failure of a source; doubled with each one, up to `refresh`.
+/// The pause after the first failure of a source; doubled with each one, up to `refresh` or
+/// [`LONGEST_PAUSE`].
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause after a failure: a source that is back must not be waited for as long again.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// The shortest pause between two readings, however often a source says that it has changed.
 const BREATH: Duration = Duration::from_millis(50);
 /// The shortest password that is looked for in the CMS's words; a shorter one would be found in all.
@@ -240,7 +243,7 @@ impl Credentials {
                 self.read().await
             };
             let wait = if was_read { self.refresh } else { pause.min(self.refresh) };
-            pause = if was_read { FIRST_PAUSE } else { wait * 2 };
+            pause = if was_read { FIRST_PAUSE } else { (wait * 2).min(LONGEST_PAUSE) };
             tokio::time::sleep(BREATH.min(wait)).await;
             tokio::select! {
                 () = tokio::time::sleep(random::jittered(wait)) => {}
