@@ -361,6 +361,25 @@ fn who_is_denied_logs_in_once_for_each_fetch() {
     }
 }
 
+/// Five refusals in a row, and the store would lock the role for all who have it.
+#[test]
+fn a_secret_id_that_was_refused_is_not_tried_again_at_once() {
+    let store = Scripted::start(|asked| match asked.path.as_str() {
+        "/v1/auth/approle/login" if asked.body.contains("second-id") => lease("t", 3600, true),
+        "/v1/auth/approle/login" => error(400, "invalid role or secret ID"),
+        _ => versioned(cms::ACCOUNT.0, cms::ACCOUNT.1, 1),
+    });
+    let world = world(&store.url(), &approle("role"), &[("secret-id", "first-id")]);
+    wait_for("some fetches", || reads(&world, "failure") >= 5.0);
+    assert_eq!(store.count("/login"), 1);
+    let log = world.gateway.log();
+    assert!(log.contains("refused as wrong (400)") && log.contains("is tried again in"), "{log}");
+    support::write_secret(&world.folder.path().join("secret-id"), "second-id");
+    world.gateway.wait_until_ready();
+    let log = world.gateway.log();
+    assert!(!log.contains("first-id") && !log.contains("second-id"), "{log}");
+}
+
 #[test]
 fn a_token_outlasts_a_denial_where_no_login_is_possible() {
     let says = |can_log_in: bool, secret: fn() -> Said| {

@@ -3,7 +3,7 @@
 //! The gateway logs in, keeps the token that it got and renews it at two thirds of its lease, also
 //! between two fetches: a login for each fetch would use up secret ids and fill the store with
 //! leases. Where a token can't be renewed, has expired or is no longer accepted, it logs in again,
-//! once for each fetch at the most.
+//! once for each fetch at the most, and seldom with a secret id that the store has refused.
 //!
 //! What a store answers is never repeated in a message, only what it means: nobody knows what an
 //! answer quotes.
@@ -20,6 +20,7 @@ use tokio::sync::Mutex;
 use tokio::time::{Duration, Instant, sleep_until, timeout_at};
 
 pub(crate) use self::location::encoded;
+use self::login::RefusedId;
 pub(crate) use self::session::unfit;
 use self::session::{Session, Token};
 use self::wire::{Ask, Wire};
@@ -39,6 +40,7 @@ pub(crate) struct Store {
     disk: Disk,
     /// Held while the store is asked something.
     session: Mutex<Option<Session>>,
+    refused: std::sync::Mutex<Option<RefusedId>>,
 }
 
 impl Store {
@@ -49,7 +51,8 @@ impl Store {
     /// When the client can't be built.
     pub(crate) fn new(settings: Vault) -> Result<Self, ClientError> {
         let wire = Wire::new(&settings)?;
-        Ok(Self { settings, wire, disk: Disk::default(), session: Mutex::default() })
+        let (disk, session) = (Disk::default(), Mutex::default());
+        Ok(Self { settings, wire, disk, session, refused: std::sync::Mutex::default() })
     }
 }
 
