@@ -11,43 +11,57 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use std::os::unix::process::ExitStatusExt;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
-use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use zeroize::Zeroizing;
 
 use super::json::Json;
 use super::source::{Pending, Secret, Source, SourceError};
 use crate::config::credential::Exec;
+use crate::disk::Disk;
 
 /// The most bytes that it may print.
 const LARGEST: usize = 64 << 10;
 
-impl Source for Exec {
+/// A program, and the disk that it is on.
+#[derive(Debug)]
+pub(crate) struct Program {
+    settings: Exec,
+    disk: Disk,
+}
+
+impl Source for Program {
     fn name(&self) -> &'static str {
         "exec"
     }
 
     fn fetch(&self) -> Pending<'_, Result<Secret, SourceError>> {
         Box::pin(async {
-            let printed = timeout(self.timeout, self.run()).await.unwrap_or_else(|_| {
-                let limit = humantime::format_duration(self.timeout);
+            let limit = self.settings.timeout;
+            let printed = timeout(limit, self.run()).await.unwrap_or_else(|_| {
+                let limit = humantime::format_duration(limit);
                 Err(self.failed(&format!("was killed: it did not end within {limit}")))
             });
             read(&printed?).map_err(|wrong| {
-                SourceError::Malformed(format!("what {} prints {wrong}", self.program.display()))
+                SourceError::Malformed(format!("what {} prints {wrong}", self.path()))
             })
         })
     }
 }
 
-impl Exec {
+impl Program {
+    pub(crate) fn new(settings: Exec) -> Self {
+        Self { settings, disk: Disk::default() }
+    }
+
     async fn run(&self) -> Result<Zeroizing<Vec<u8>>, SourceError> {
-        let mut command = Command::new(&self.program);
-        command.args(&self.arguments).process_group(0).kill_on_drop(true);
+        let Exec { program, arguments, timeout } = &self.settings;
+        let mut command = Command::new(program);
+        command.args(arguments).process_group(0).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
         // The disk that the program is on may hang.
-        let started = spawn_blocking(move || command.spawn().map(Running::new)).await;
-        let started = started.map_err(|error| self.failed(&error.to_string()))?;
+        let started = self.disk.ask(*timeout, move || command.spawn().map(Running::new)).await;
+        let started =
+            started.ok_or_else(|| self.failed("can't be started: no answer of its disk"))?;
         let mut running =
             started.map_err(|error| self.failed(&format!("can't be started: {error}")))?;
         // Room for all of it from the start, so that no smaller buffer is left behind in memory.
@@ -57,7 +71,7 @@ impl Exec {
             read.map_err(|error| self.failed(&format!("can't be heard: {error}")))?;
         }
         if printed.len() > LARGEST {
-            let program = self.program.display();
+            let program = self.path();
             let message = format!("{program} was killed: it prints more than 64 KiB");
             return Err(SourceError::Malformed(message));
         }
@@ -66,7 +80,11 @@ impl Exec {
     }
 
     fn failed(&self, how: &str) -> SourceError {
-        SourceError::Unavailable(format!("{} {how}", self.program.display()))
+        SourceError::Unavailable(format!("{} {how}", self.path()))
+    }
+
+    fn path(&self) -> std::path::Display<'_> {
+        self.settings.program.display()
     }
 }
 
@@ -137,7 +155,30 @@ fn read(printed: &[u8]) -> Result<Secret, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+    use std::sync::mpsc;
+    use std::time::Duration;
+
     use super::*;
+
+    #[tokio::test]
+    async fn a_disk_that_hangs_keeps_one_thread_however_often_the_program_is_wanted() {
+        let settings = Exec {
+            program: PathBuf::from("/bin/echo"),
+            arguments: vec![r#"{"username":"u","password":"p"}"#.to_owned()],
+            timeout: Duration::from_millis(20),
+        };
+        let mut program = Program::new(settings);
+        let (release, released) = mpsc::channel::<()>();
+        let hangs = program.disk.ask(Duration::from_millis(20), move || released.recv().is_ok());
+        assert_eq!(hangs.await, None);
+        for _ in 0..3 {
+            assert!(matches!(program.fetch().await, Err(SourceError::Unavailable(_))));
+        }
+        release.send(()).unwrap();
+        program.settings.timeout = Duration::from_secs(20);
+        assert_eq!(program.fetch().await.unwrap().username.as_str(), "u");
+    }
 
     #[test]
     fn only_the_three_members_are_taken() {

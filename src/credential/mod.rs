@@ -11,7 +11,7 @@
 
 pub(crate) mod aws;
 pub(crate) mod env;
-mod exec;
+pub(crate) mod exec;
 pub(crate) mod file;
 mod json;
 pub(crate) mod source;

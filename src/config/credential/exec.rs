@@ -10,6 +10,7 @@ use rustix::fs::{Access, access};
 use crate::config::section::Section;
 use crate::config::sections::{MILLISECOND, SECOND};
 use crate::credential::Source;
+use crate::credential::exec::Program;
 
 /// A program that prints the credential.
 #[derive(Debug, Clone)]
@@ -39,7 +40,8 @@ pub(super) fn exec(section: &mut Section, _: &BTreeMap<String, String>) -> Optio
     if command.value.iter().any(|word| word.contains('\0')) {
         section.fault_of(&command, "holds a zero character, which no program can be given");
     }
-    Some(Arc::new(Exec { program, arguments: words.cloned().collect(), timeout }))
+    let arguments = words.cloned().collect();
+    Some(Arc::new(Program::new(Exec { program, arguments, timeout })))
 }
 
 /// Why a program can't be run.
