@@ -359,13 +359,14 @@ table! {
     resets_an_idempotent_change_and_then_says_503 {
         cms: vec![Act::Reset, Act::Say(busy("7"))], config: TWICE,
         client: (502, "GW-5004"), upstream: (Some(503), Some("GW-5004"), 2),
-        tries: vec![None, Some(503)], metrics: ONE_RETRY, requests: 2,
+        tries: vec![None, Some(503)], metrics: RESET, requests: 2,
     }
     /// The account is what must be mended, however it came to light.
     resets_an_idempotent_change_and_then_says_403 {
         cms: vec![Act::Reset, Act::Say(error(403, "CONF-1004", ""))], config: TWICE,
         client: (502, "GW-5001"), upstream: (Some(403), Some("GW-5001"), 2),
-        tries: vec![None, Some(403)], metrics: ONE_RETRY, requests: 2,
+        tries: vec![None, Some(403)], requests: 2,
+        metrics: &[("upstream_retries_total", 1.0), ("credential_forbidden_total", 1.0)],
     }
     /// What was understood is not asked for again.
     says_500_once_to_an_idempotent_change {

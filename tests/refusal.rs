@@ -184,8 +184,7 @@ fn who_waits_in_vain_for_another_ones_verdict_is_told_that_nothing_was_sent() {
     world.cms.misbehave(Misbehaviour::Slow);
     let token = world.supervisor();
     let replies: Vec<Reply> = std::thread::scope(|scope| {
-        let callers: Vec<_> =
-            (0..20).map(|_| scope.spawn(|| world.put(&token, SAMPLE))).collect();
+        let callers: Vec<_> = (0..20).map(|_| scope.spawn(|| world.put(&token, SAMPLE))).collect();
         callers.into_iter().map(|caller| caller.join().unwrap()).collect()
     });
     let records = world.records();
