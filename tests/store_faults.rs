@@ -197,7 +197,10 @@ impl Row {
         assert_eq!(answers(world, status), before + 1.0);
         assert_eq!(world.gateway.metric("cms_gateway_credential_refused"), Some(0.0));
         match self.since {
-            Since::TheStart => assert_eq!(readings(world, "success"), 0.0),
+            Since::TheStart => {
+                assert_eq!(readings(world, "success"), 0.0);
+                assert_eq!(world.gateway.metric("cms_gateway_credential_age_seconds"), None);
+            }
             Since::AChange => wait_for("its age", || age(world) > 0.5),
         }
         let ready = world.gateway.admin("/readyz");

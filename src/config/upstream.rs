@@ -18,7 +18,8 @@ pub struct Upstream {
     pub targets: Vec<Target>,
     /// How its servers are known, and the gateway to them.
     pub tls: Tls,
-    /// For finding, connecting to and shaking hands with it, tries again included.
+    /// For finding, connecting to and shaking hands with a server. When it is over nobody is tried
+    /// again who was tried before.
     pub connect_timeout: Duration,
     /// From the whole request to the head of its answer.
     pub head_timeout: Duration,

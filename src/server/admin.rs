@@ -194,6 +194,7 @@ fn observe_ages(gateway: &Gateway) {
         }
     }
     if let Some(age) = gateway.credentials.age() {
-        gateway.metrics.credential_age.set(age.as_secs_f64());
+        let none: [&str; 0] = [];
+        gateway.metrics.credential_age.with_label_values(&none).set(age.as_secs_f64());
     }
 }

@@ -1,7 +1,7 @@
 //! The metrics, after Prometheus's rules of naming. No label holds what a client chooses.
 
 use prometheus::{
-    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use prometheus::{GaugeVec, core::Collector};
@@ -23,7 +23,8 @@ pub struct Metrics {
     pub jwks_refresh: IntCounterVec,
     pub jwks_age: GaugeVec,
     pub credential_refresh: IntCounterVec,
-    pub credential_age: Gauge,
+    /// Not there until the source was read.
+    pub credential_age: GaugeVec,
     pub credential_refused: IntGauge,
     pub credential_refusals: IntCounter,
     pub credential_probes: IntCounterVec,
@@ -121,10 +122,13 @@ impl Metrics {
             )?,
             credential_age: register(
                 &registry,
-                Gauge::with_opts(opts(
-                    "credential_age_seconds",
-                    "Time since the credential's source was last read.",
-                ))?,
+                GaugeVec::new(
+                    opts(
+                        "credential_age_seconds",
+                        "Time since the credential's source was last read; not there until it was.",
+                    ),
+                    &[],
+                )?,
             )?,
             credential_refused: gauge(
                 "credential_refused",

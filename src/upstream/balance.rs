@@ -252,6 +252,10 @@ impl Avoided {
         self.0 &= !Self::bit(chosen.node);
     }
 
+    pub(super) fn contains(self, chosen: &Chosen<'_>) -> bool {
+        self.has(chosen.node)
+    }
+
     fn has(self, node: &Node) -> bool {
         self.0 & Self::bit(node) != 0
     }

@@ -248,7 +248,9 @@ impl Upstream {
                     break last.unwrap_or(Failure::CircuitOpen { retry_after });
                 }
             };
-            match chosen.connect(next.needs_fresh, by.min(now + connect_timeout)).await {
+            // The first try of each server has its whole time.
+            let until = if failed.contains(&chosen) { give_up } else { now + connect_timeout };
+            match chosen.connect(next.needs_fresh, by.min(until)).await {
                 Ok(connection) => {
                     failed.remove(&chosen);
                     self.balance.observe_unreachable(failed, started);
