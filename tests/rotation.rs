@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use serde_json::json;
 
 use support::faulty::{Act, FaultyCms, good};
-use support::load::under_load;
+use support::load::assert_rotates_under_load;
 use support::{SAMPLE, World, wait_for, write_secret};
 
 fn events(world: &World, name: &str) -> usize {
@@ -25,18 +25,8 @@ fn the_store_is_first_and_the_cms_follows() {
     });
     world.gateway.wait_until_ready();
     for password in ["second", "third"] {
-        let refusals = world.cms.refusals();
-        let others = under_load(&world, |more| {
-            write_secret(&world.folder.path().join("password"), password);
-            wait_for("the refusal of the new one", || world.cms.refusals() > refusals);
-            more(50);
-            assert_eq!(world.gateway.metric("cms_gateway_credential_refused"), Some(1.0));
-            world.cms.change_password(password);
-            wait_for("the new one", || {
-                world.gateway.metric("cms_gateway_credential_refused") == Some(0.0)
-            });
-        });
-        assert_eq!(others, []);
+        let path = world.folder.path().join("password");
+        assert_rotates_under_load(&world, password, || write_secret(&path, password));
     }
     assert_eq!(events(&world, "credential_rotated"), 2);
     assert!(events(&world, "credential_refused") >= 2);

@@ -13,8 +13,24 @@ impl Drop for End<'_> {
     }
 }
 
+/// Lets the store, as `write` does it, have another password first, and the CMS follow; no caller
+/// notices, since the gateway has an overlap.
+pub fn assert_rotates_under_load(world: &World, password: &str, write: impl FnOnce()) {
+    let refusals = world.cms.refusals();
+    let refused = || world.gateway.metric("cms_gateway_credential_refused");
+    let others = under_load(world, |more| {
+        write();
+        wait_for("the refusal of the new one", || world.cms.refusals() > refusals);
+        more(50);
+        assert_eq!(refused(), Some(1.0));
+        world.cms.change_password(password);
+        wait_for("the new one", || refused() == Some(0.0));
+    });
+    assert_eq!(others, []);
+}
+
 /// Lets eight callers ask all the while, and gives the statuses that they saw beside 200.
-pub fn under_load(world: &World, meanwhile: impl FnOnce(&dyn Fn(usize))) -> Vec<(u16, String)> {
+fn under_load(world: &World, meanwhile: impl FnOnce(&dyn Fn(usize))) -> Vec<(u16, String)> {
     let (served, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
     let token = world.supervisor();
     let api = world.gateway.api;
