@@ -5,10 +5,13 @@
 //! on standard error is thrown away, since it could be a part of a secret. It runs in a process
 //! group of its own, which is killed as a whole when its time is up or nobody waits any more.
 
+use std::ffi::OsStr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process_group};
-use std::os::unix::process::ExitStatusExt;
 use tokio::io::AsyncReadExt;
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
@@ -36,13 +39,10 @@ impl Source for Program {
 
     fn fetch(&self) -> Pending<'_, Result<Secret, SourceError>> {
         Box::pin(async {
-            let limit = self.settings.timeout;
-            let printed = timeout(limit, self.run()).await.unwrap_or_else(|_| {
-                let limit = humantime::format_duration(limit);
-                Err(self.failed(&format!("was killed: it did not end within {limit}")))
-            });
-            read(&printed?).map_err(|wrong| {
-                SourceError::Malformed(format!("what {} prints {wrong}", self.path()))
+            let Exec { program, arguments, timeout } = &self.settings;
+            let printed = run(program, arguments, &self.disk, *timeout).await?;
+            read(&printed).map_err(|wrong| {
+                SourceError::Malformed(format!("what {} prints {wrong}", program.display()))
             })
         })
     }
@@ -52,40 +52,43 @@ impl Program {
     pub(crate) fn new(settings: Exec) -> Self {
         Self { settings, disk: Disk::default() }
     }
+}
 
-    async fn run(&self) -> Result<Zeroizing<Vec<u8>>, SourceError> {
-        let Exec { program, arguments, timeout } = &self.settings;
-        let mut command = Command::new(program);
-        command.args(arguments).process_group(0).kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+/// What a program prints, if it ends well within this time.
+pub(super) async fn run(
+    program: &Path,
+    arguments: &[impl AsRef<OsStr>],
+    disk: &Disk,
+    limit: Duration,
+) -> Result<Zeroizing<Vec<u8>>, SourceError> {
+    let mut command = Command::new(program);
+    command.args(arguments).process_group(0).kill_on_drop(true);
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null());
+    let program = program.display();
+    let failed = |how: &str| SourceError::Unavailable(format!("{program} {how}"));
+    let printed = async {
         // The disk that the program is on may hang.
-        let started = self.disk.ask(*timeout, move || command.spawn().map(Running::new)).await;
-        let started =
-            started.ok_or_else(|| self.failed("can't be started: no answer of its disk"))?;
-        let mut running =
-            started.map_err(|error| self.failed(&format!("can't be started: {error}")))?;
+        let started = disk.ask(limit, move || command.spawn().map(Running::new)).await;
+        let started = started.ok_or_else(|| failed("can't be started: no answer of its disk"))?;
+        let mut running = started.map_err(|error| failed(&format!("can't be started: {error}")))?;
         // Room for all of it from the start, so that no smaller buffer is left behind in memory.
         let mut printed = Zeroizing::new(Vec::with_capacity(LARGEST + 64));
         if let Some(output) = running.child.stdout.take() {
             let read = output.take(LARGEST as u64 + 1).read_to_end(&mut printed).await;
-            read.map_err(|error| self.failed(&format!("can't be heard: {error}")))?;
+            read.map_err(|error| failed(&format!("can't be heard: {error}")))?;
         }
         if printed.len() > LARGEST {
-            let program = self.path();
             let message = format!("{program} was killed: it prints more than 64 KiB");
             return Err(SourceError::Malformed(message));
         }
-        let status = running.end().await.map_err(|error| self.failed(&error.to_string()))?;
-        if status.success() { Ok(printed) } else { Err(self.failed(&ended(status))) }
-    }
-
-    fn failed(&self, how: &str) -> SourceError {
-        SourceError::Unavailable(format!("{} {how}", self.path()))
-    }
-
-    fn path(&self) -> std::path::Display<'_> {
-        self.settings.program.display()
-    }
+        let status = running.end().await.map_err(|error| failed(&error.to_string()))?;
+        if status.success() { Ok(printed) } else { Err(failed(&ended(status))) }
+    };
+    timeout(limit, printed).await.unwrap_or_else(|_| {
+        let limit = Duration::from_millis(limit.as_millis().try_into().unwrap_or(u64::MAX));
+        let limit = humantime::format_duration(limit);
+        Err(failed(&format!("was killed: it did not end within {limit}")))
+    })
 }
 
 /// A program that runs, and is killed with all that it has started unless it came to its end.
@@ -157,7 +160,6 @@ fn read(printed: &[u8]) -> Result<Secret, String> {
 mod tests {
     use std::path::PathBuf;
     use std::sync::mpsc;
-    use std::time::Duration;
 
     use super::*;
 
