@@ -229,6 +229,46 @@ fn keys_may_stand_in_a_profile_and_be_changed_there() {
     assert_serves(&world, &version);
 }
 
+/// A profile `cms` with these settings, and what else stands beside it; the variables that name both.
+fn profile(folder: &Path, text: &str) -> [(&'static str, String); 2] {
+    let file = folder.join("aws-config");
+    fs::write(&file, format!("[profile cms]\n{text}\n")).unwrap();
+    [("AWS_CONFIG_FILE", file.to_str().unwrap().to_owned()), ("AWS_PROFILE", "cms".to_owned())]
+}
+
+fn world_of_profile(moto: &Moto, folder: &Path, text: &str) -> World {
+    let url = moto.url();
+    let set = profile(folder, text);
+    let set = set.each_ref().map(|(name, value)| (*name, value.as_str()));
+    world("", &[&set[..], &[("AWS_ENDPOINT_URL", &url)]].concat())
+}
+
+#[test]
+fn a_profiles_program_prints_keys_that_are_kept_until_shortly_before_their_end() {
+    for (minutes, are_kept) in [(60, true), (4, false)] {
+        let (moto, version, keys) = assumed();
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        let end = SystemTime::now() + Duration::from_secs(60 * minutes);
+        let printed = json!({
+            "Version": 1, "AccessKeyId": keys.id, "SecretAccessKey": keys.secret,
+            "SessionToken": keys.token,
+            "Expiration": humantime::format_rfc3339_seconds(end).to_string(),
+        });
+        fs::write(at("the keys"), printed.to_string()).unwrap();
+        let run = format!("echo $0 >> {:?}; echo hidden-words >&2; cat \"$1\"", at("runs"));
+        let command = format!("/bin/sh -c '{run}' hidden-word {:?}", at("the keys"));
+        let world =
+            world_of_profile(&moto, folder.path(), &format!("credential_process = {command}"));
+        assert_serves(&world, &version);
+        let success = "cms_gateway_credential_refresh_total{result=\"success\"}";
+        wait_for("some readings", || world.gateway.metric(success).unwrap_or_default() > 4.0);
+        let runs = fs::read_to_string(at("runs")).unwrap();
+        assert_eq!(runs == "hidden-word\n", are_kept, "{minutes} minutes: {runs}");
+        assert_nowhere(&world, &["hidden-word", &keys.secret, keys.token.as_deref().unwrap()]);
+    }
+}
+
 #[test]
 fn sts_gives_keys_for_a_web_identity() {
     let moto = Moto::start();

@@ -17,6 +17,7 @@ mod files;
 mod instance;
 pub(crate) mod keys;
 mod pair;
+mod process;
 pub(crate) mod profile;
 mod request;
 mod web_identity;

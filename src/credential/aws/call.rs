@@ -1,11 +1,15 @@
-//! The requests of one fetch and the files that it reads, which share one time limit.
+//! The requests of one fetch, the files that it reads and the programs that it runs, which share one
+//! time limit.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Request;
 use http_body_util::Full;
+use zeroize::Zeroizing;
 
+use super::super::exec;
 use super::super::source::SourceError;
 use crate::client::{Client, Exchanged};
 use crate::disk::Disk;
@@ -54,6 +58,16 @@ impl<'a> Call<'a> {
         read: impl FnOnce() -> T + Send + 'static,
     ) -> Option<T> {
         self.disk.ask(self.left(), read).await
+    }
+
+    /// What a program prints.
+    pub(super) async fn run(
+        &self,
+        program: &Path,
+        arguments: &[Zeroizing<String>],
+    ) -> Result<Zeroizing<Vec<u8>>, SourceError> {
+        let arguments: Vec<&str> = arguments.iter().map(|word| word.as_str()).collect();
+        exec::run(program, &arguments, self.disk, self.left()).await
     }
 
     fn left(&self) -> Duration {

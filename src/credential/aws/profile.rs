@@ -1,7 +1,7 @@
 //! A profile of the shared files `credentials` and `config`: its keys and its region.
 //!
-//! Keys that stand there are taken. A profile that names another way to them (another role, single
-//! sign-on, a program) is refused rather than passed over, and its keys are not taken: they, and what
+//! Keys that stand there are taken, or those that its program prints. A profile that names another
+//! way to them (another role, single sign-on) is refused rather than passed over, and its keys are not taken: they, and what
 //! comes after it in the chain, may be somebody else. The SDK for Rust prefers each of these ways to
 //! keys as well.
 
@@ -12,15 +12,14 @@ use zeroize::Zeroizing;
 
 use super::super::source::SourceError;
 use super::call::Call;
-use super::{files, keys};
+use super::{files, keys, process};
 use crate::config::aws::{Profile, SharedFile};
 
 /// Settings of a profile that lead to keys by ways that are not gone here.
-const OTHER_WAYS: [&str; 7] = [
+const OTHER_WAYS: [&str; 6] = [
     "role_arn",
     "credential_source",
     "web_identity_token_file",
-    "credential_process",
     "sso_session",
     "sso_start_url",
     "login_session",
@@ -54,6 +53,12 @@ pub(super) async fn keys(
             "it has {key}, a way to keys that the gateway does not go; give it keys alone, or a role \
              by web identity, container or instance"
         )));
+    }
+    if let Some(command) = settings.get("credential_process") {
+        return match process::keys(command, call).await {
+            Err(SourceError::Malformed(wrong)) => Err(malformed(&wrong)),
+            keys => keys.map(Some),
+        };
     }
     match (id, secret) {
         (Some(id), Some(secret)) => {
