@@ -269,6 +269,120 @@ fn a_profiles_program_prints_keys_that_are_kept_until_shortly_before_their_end()
     }
 }
 
+const ASSUME: &str = "sts:AssumeRole";
+
+#[test]
+fn roles_are_taken_one_after_the_other_from_a_source_profiles_keys() {
+    let moto = Moto::start();
+    let version = moto.create("prod/cms", &secret(ACCOUNT.1));
+    let first = moto.role("first", &[ASSUME]);
+    let condition = json!({"StringEquals": {"sts:ExternalId": "hidden-id"}});
+    let second = moto.role_on("second", &[READ], &condition);
+    let keys = moto.user("cms", &[ASSUME]);
+    moto.check_after(0);
+    let folder = tempfile::tempdir().unwrap();
+    let with = |secret: &str, id: &str| {
+        format!(
+            "role_arn = {second}\nsource_profile = first\nexternal_id = {id}\n\
+             [profile first]\nrole_arn = {first}\nsource_profile = user\n\
+             [profile user]\naws_access_key_id = {}\naws_secret_access_key = {secret}\n",
+            keys.id
+        )
+    };
+    let world = world_of_profile(&moto, folder.path(), &with("hidden-key", "x"));
+    wait_for_log(&world, "SignatureDoesNotMatch");
+    profile(folder.path(), &with(&keys.secret, "hidden-other-id"));
+    wait_for_log(&world, "no keys of arn:aws:iam::123456789012:role/second: AccessDenied");
+    profile(folder.path(), &with(&keys.secret, "hidden-id"));
+    assert_serves(&world, &version);
+    assert_nowhere(&world, &["hidden-id", "hidden-other-id", "hidden-key", &keys.secret]);
+}
+
+#[test]
+fn a_role_may_be_taken_by_a_profiles_own_keys_and_by_a_container() {
+    let moto = Moto::start();
+    let version = moto.create("prod/cms", &secret(ACCOUNT.1));
+    let role = moto.role("cms", &[READ]);
+    let keys = moto.user("cms", &[ASSUME]);
+    moto.check_after(0);
+    let answer = document(&keys, HOUR);
+    let agent = Agent::start(move |_| (200, answer.clone()));
+    let url = format!("{}/keys", agent.url());
+    let own = format!(
+        "source_profile = cms\naws_access_key_id = {}\naws_secret_access_key = {}",
+        keys.id, keys.secret
+    );
+    for source in [own.as_str(), "credential_source = EcsContainer"] {
+        let folder = tempfile::tempdir().unwrap();
+        let set = profile(folder.path(), &format!("role_arn = {role}\n{source}"));
+        let set = set.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let aws = moto.url();
+        let agent = [("AWS_ENDPOINT_URL", &*aws), ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*url)];
+        assert_serves(&world("", &[&set[..], &agent].concat()), &version);
+    }
+}
+
+#[test]
+fn a_role_of_a_profile_may_be_had_for_a_web_identity() {
+    let moto = Moto::start();
+    let version = moto.create("prod/cms", &secret(ACCOUNT.1));
+    let role = moto.role("cms", &[READ]);
+    let folder = tempfile::tempdir().unwrap();
+    let token = folder.path().join("token");
+    fs::write(&token, "hidden.web.token\n").unwrap();
+    moto.check_after(1);
+    let text = format!("role_arn = {role}\nweb_identity_token_file = {}", token.display());
+    let world = world_of_profile(&moto, folder.path(), &text);
+    assert_serves(&world, &version);
+    assert_nowhere(&world, &["hidden.web.token", ACCOUNT.1]);
+}
+
+#[test]
+fn a_profile_whose_way_is_not_gone_is_told_and_nothing_after_it_is_tried() {
+    let (moto, version, keys) = assumed();
+    let no_right = without_right(&moto);
+    let folder = tempfile::tempdir().unwrap();
+    let answer = document(&keys, HOUR);
+    let agent = Agent::start(move |_| (200, answer.clone()));
+    let url = format!("{}/keys", agent.url());
+    let aws = moto.url();
+    let set = profile(
+        folder.path(),
+        "role_arn = arn:a\nsource_profile = other\n\
+         [profile other]\nrole_arn = arn:b\nsource_profile = cms",
+    );
+    let set = set.each_ref().map(|(name, value)| (*name, value.as_str()));
+    let agent_set = [("AWS_ENDPOINT_URL", &*aws), ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*url)];
+    let world = world("", &[&set[..], &agent_set].concat());
+    wait_for_log(&world, "in a circle: cms, other, cms");
+    for (text, words) in [
+        (format!("role_arn = arn:a\nsource_profile = cms\n{no_right}"), "no right to sts:Assume"),
+        (
+            format!("role_arn = arn:a\nsource_profile = cms\nmfa_serial = b\n{no_right}"),
+            "mfa_serial",
+        ),
+        ("sso_session = corp".to_owned(), "aws configure export-credentials --format process"),
+        ("credential_process = /bin/sh -c 'exit 3'".to_owned(), "/bin/sh ended with exit status 3"),
+    ] {
+        profile(folder.path(), &text);
+        wait_for_log(&world, words);
+    }
+    assert_eq!(world.gateway.admin("/readyz").status, 503);
+    assert_eq!(agent.asked("").len(), 0);
+    let printed = json!({"Version": 1, "AccessKeyId": keys.id, "SecretAccessKey": keys.secret,
+        "SessionToken": keys.token});
+    profile(folder.path(), &format!("credential_process = echo '{printed}'"));
+    assert_serves(&world, &version);
+}
+
+/// Keys, as they stand in a profile, with which no role may be taken.
+fn without_right(moto: &Moto) -> String {
+    moto.check_none();
+    let keys = moto.user("other", &[READ]);
+    moto.check_after(0);
+    format!("aws_access_key_id = {}\naws_secret_access_key = {}", keys.id, keys.secret)
+}
+
 #[test]
 fn sts_gives_keys_for_a_web_identity() {
     let moto = Moto::start();

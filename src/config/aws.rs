@@ -28,6 +28,8 @@ pub struct SecretsManager {
     pub region: String,
     /// Where Secrets Manager is asked: scheme, host and port.
     pub endpoint: Uri,
+    /// Where STS is asked, which gives keys of roles.
+    pub sts: Uri,
     /// Whom to trust for AWS's endpoints; the system's roots without.
     pub ca: Option<Arc<RootCertStore>>,
     /// Which of its versions is read, by the label that is moved from one to the next.
@@ -76,17 +78,18 @@ pub(super) fn secrets_manager(
     }
     let timeout = section.duration("timeout", 5 * SECOND, 100 * MILLISECOND..=60 * SECOND);
     let (region, endpoint) = (region?, endpoint?);
-    let chain = chain?.with_sts(&section, &region, allow_plaintext, variables)?;
+    let sts = service(&section, "sts", "STS", &region, allow_plaintext, variables)?;
     let settings = SecretsManager {
         secret_id: secret_id?.value,
         region,
         endpoint,
+        sts,
         ca: ca?,
         version_stage: version_stage.map_or_else(|| "AWSCURRENT".to_owned(), |it| it.value),
         username_key,
         password_key,
         timeout,
-        chain,
+        chain: chain?,
     };
     match Store::new(settings) {
         Ok(store) => Some(Arc::new(store)),

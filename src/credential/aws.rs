@@ -20,6 +20,8 @@ mod pair;
 mod process;
 pub(crate) mod profile;
 mod request;
+mod role;
+mod sts;
 mod web_identity;
 
 use std::time::SystemTime;
@@ -31,6 +33,7 @@ use http_body_util::Full;
 use self::answer::Refusal;
 use self::call::Call;
 use self::chain::Chain;
+use self::sts::Sts;
 use super::source::{Pending, Secret, Source, SourceError};
 use crate::client::{Client, ClientError};
 use crate::config::aws::SecretsManager as Settings;
@@ -53,7 +56,8 @@ impl SecretsManager {
     /// When the system's roots of trust are needed and can't be read.
     pub(crate) fn new(settings: Settings) -> Result<Self, ClientError> {
         let client = Client::new(Some(&Scheme::HTTPS), settings.ca.clone(), settings.timeout)?;
-        let chain = Chain::new(settings.chain.clone());
+        let sts = Sts { endpoint: settings.sts.clone(), region: settings.region.clone() };
+        let chain = Chain::new(settings.chain.clone(), sts);
         Ok(Self { settings, client, chain, disk: Disk::default() })
     }
 
@@ -78,7 +82,7 @@ impl SecretsManager {
         call: &Call<'_>,
         keys: &aws_credential_types::Credentials,
     ) -> Result<Secret, Refusal> {
-        let request = request::signed(&self.settings, keys, SystemTime::now())?;
+        let request = request::of_secret(&self.settings, keys, SystemTime::now())?;
         let exchanged = call.exchange("Secrets Manager", request).await?;
         answer::read(exchanged, &self.settings, SystemTime::now())
     }

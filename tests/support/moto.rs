@@ -99,9 +99,16 @@ impl Moto {
         keys(&self.iam(&[("Action", "CreateAccessKey"), ("UserName", name)]))
     }
 
-    /// A role with these rights, by its ARN.
+    /// A role with these rights, which everybody may take, by its ARN.
     pub fn role(&self, name: &str, actions: &[&str]) -> String {
-        let trust = json!({"Version": "2012-10-17", "Statement": []}).to_string();
+        self.role_on(name, actions, &json!({}))
+    }
+
+    /// The same on a condition.
+    pub fn role_on(&self, name: &str, actions: &[&str], condition: &Value) -> String {
+        let statement = json!({"Effect": "Allow", "Principal": {"AWS": "*"},
+            "Action": "sts:AssumeRole", "Condition": condition});
+        let trust = json!({"Version": "2012-10-17", "Statement": [statement]}).to_string();
         self.iam(&[
             ("Action", "CreateRole"),
             ("RoleName", name),

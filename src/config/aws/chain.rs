@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use aws_credential_types::Credentials;
 use http::Uri;
 
-use super::{Variables, service, variable};
+use super::{Variables, variable};
 use crate::config::section::Section;
 use crate::config::sections::is_loopback;
 use crate::credential::aws::keys;
@@ -57,8 +57,6 @@ pub struct WebIdentity {
     pub role_arn: String,
     /// The name under which it is taken.
     pub session_name: String,
-    /// Where STS is asked.
-    pub endpoint: Uri,
 }
 
 /// An agent beside the container, of ECS or EKS Pod Identity.
@@ -76,8 +74,8 @@ const CONTAINER: &str = "http://169.254.170.2";
 const CONTAINERS: [&str; 3] = ["169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"];
 /// Where the metadata service may be in plain text, beside loopback.
 const INSTANCES: [&str; 2] = ["169.254.169.254", "[fd00:ec2::254]"];
-/// A place that `with_sts` fills.
-const UNKNOWN: &str = "https://sts.amazonaws.com";
+/// The name under which roles are taken, unless another is set.
+pub(crate) const SESSION_NAME: &str = "cms-gateway";
 
 pub(super) fn chain(section: &Section, variables: &Variables) -> Option<Chain> {
     let fault = |words| section.fault("", format_args!("the environment has {words}"));
@@ -134,8 +132,7 @@ fn web_identity(variables: &Variables) -> Result<Option<WebIdentity>, String> {
     Ok(Some(WebIdentity {
         token_file: file.into(),
         role_arn: role.to_owned(),
-        session_name: set("AWS_ROLE_SESSION_NAME").unwrap_or("cms-gateway").to_owned(),
-        endpoint: Uri::from_static(UNKNOWN),
+        session_name: set("AWS_ROLE_SESSION_NAME").unwrap_or(SESSION_NAME).to_owned(),
     }))
 }
 
@@ -173,22 +170,6 @@ fn instance(variables: &Variables) -> Result<Option<Uri>, String> {
          service's address (169.254.169.254, [fd00:ec2::254])",
     )?;
     Ok(Some(url))
-}
-
-impl Chain {
-    /// With the STS of this region, if it is needed.
-    pub(super) fn with_sts(
-        mut self,
-        section: &Section,
-        region: &str,
-        allow_plaintext: bool,
-        variables: &Variables,
-    ) -> Option<Self> {
-        if let Some(identity) = &mut self.web_identity {
-            identity.endpoint = service(section, "sts", "STS", region, allow_plaintext, variables)?;
-        }
-        Some(self)
-    }
 }
 
 /// A URL over which keys may come: over TLS, or not beyond this machine or its host.

@@ -11,6 +11,7 @@ pub(crate) fn settings(secret_id: &str) -> SecretsManager {
         secret_id: secret_id.to_owned(),
         region: "eu-central-1".to_owned(),
         endpoint: Uri::from_static("https://secretsmanager.eu-central-1.amazonaws.com/"),
+        sts: Uri::from_static("https://sts.eu-central-1.amazonaws.com/"),
         ca: None,
         version_stage: "AWSCURRENT".to_owned(),
         username_key: "username".to_owned(),
@@ -96,24 +97,20 @@ fn the_endpoint_may_be_another() {
         (&plain, &[], "http://aws.example.com/"),
     ] {
         let (source, faults) = read(keys, set);
-        let shown = format!("endpoint: {expected}, ca");
+        let shown = format!("endpoint: {expected}, sts");
         assert!(source.contains(&shown) && faults.is_empty(), "{expected}: {faults:?} {source}");
     }
 }
 
 #[test]
 fn who_must_ask_validated_cryptography_asks_it() {
-    let set = [
-        ("AWS_USE_FIPS_ENDPOINT", "true"),
-        ("AWS_WEB_IDENTITY_TOKEN_FILE", "/token"),
-        ("AWS_ROLE_ARN", "arn:aws:iam::1:role/r"),
-    ];
+    let set = [("AWS_USE_FIPS_ENDPOINT", "true")];
     for (region, sts) in [("us-east-1", "sts-fips"), ("us-gov-west-1", "sts")] {
         let keys = format!("secret_id = \"a\", region = \"{region}\"");
         let (source, faults) = read(&keys, &set);
         assert_eq!(faults, Vec::<String>::new());
         for host in ["secretsmanager-fips", sts] {
-            let shown = format!("endpoint: https://{host}.{region}.amazonaws.com/");
+            let shown = format!(": https://{host}.{region}.amazonaws.com/");
             assert!(source.contains(&shown), "{shown}: {source}");
         }
     }
@@ -151,10 +148,7 @@ fn what_is_wrong_in_the_environment_is_told_without_a_secret() {
         (&[("AWS_ACCESS_KEY_ID", "AK ID"), ("AWS_SECRET_ACCESS_KEY", "hidden")], "key id"),
         (&[("AWS_ACCESS_KEY_ID", "A"), ("AWS_SECRET_ACCESS_KEY", "hid den")], "secret access key"),
         (&[(web, "/token")], "without AWS_ROLE_ARN"),
-        (
-            &[(web, "/t"), ("AWS_ROLE_ARN", "r"), ("AWS_ENDPOINT_URL_STS", "http://a.example.com")],
-            "AWS_ENDPOINT_URL_STS",
-        ),
+        (&[("AWS_ENDPOINT_URL_STS", "http://a.example.com")], "AWS_ENDPOINT_URL_STS"),
         (&[("AWS_ENDPOINT_URL", "http://a.example.com")], "AWS_ENDPOINT_URL must"),
         (&[("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI", "@evil.example.com/")], "no path"),
         (&[("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://169.254.170.3/")], "an agent's address"),
@@ -178,7 +172,8 @@ fn each_provider_is_told_by_its_variables() {
         (&[relative][..], "url: http://169.254.170.2/v2/credentials/a"),
         (&[pod], "url: http://169.254.170.23/v1/credentials"),
         (&[pod_6], "url: http://[fd00:ec2::23]/v1/credentials"),
-        (&web, "endpoint: https://sts.eu-central-1.amazonaws.com/"),
+        (&web, "token_file: \"/token\", role_arn: \"arn:aws:iam::1:role/r\""),
+        (&[], "sts: https://sts.eu-central-1.amazonaws.com/"),
         (&[("AWS_EC2_METADATA_DISABLED", "true")], "instance: None"),
         (
             &[("AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE", "IPv6")],

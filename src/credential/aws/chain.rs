@@ -7,6 +7,7 @@ use aws_credential_types::Credentials;
 
 use super::super::source::SourceError;
 use super::call::Call;
+use super::sts::Sts;
 use super::{container, instance, keys, profile, web_identity};
 use crate::config::aws;
 
@@ -15,16 +16,17 @@ const MARGIN: Duration = Duration::from_secs(5 * 60);
 
 /// The default credential chain, and what it gave last if that has an end.
 ///
-/// What has no end stands in the environment or in a file, and is read anew each time, so that a
-/// change of it is seen.
+/// What has no end is had anew each time, so that a change of it is seen: it stands in the
+/// environment or in a file, or a program prints it.
 pub(super) struct Chain {
     settings: aws::Chain,
+    sts: Sts,
     kept: Mutex<Option<Credentials>>,
 }
 
 impl Chain {
-    pub(super) fn new(settings: aws::Chain) -> Self {
-        Self { settings, kept: Mutex::default() }
+    pub(super) fn new(settings: aws::Chain, sts: Sts) -> Self {
+        Self { settings, sts, kept: Mutex::default() }
     }
 
     /// Keys that count.
@@ -58,15 +60,16 @@ impl Chain {
     }
 
     async fn find(&self, call: &Call<'_>) -> Result<Credentials, SourceError> {
-        let aws::Chain { environment, profile, web_identity, container, instance } = &self.settings;
+        let aws::Chain { environment, profile: _, web_identity, container, instance } =
+            &self.settings;
         if let Some(keys) = environment {
             return Ok(keys.clone());
         }
-        if let Some(keys) = profile::keys(profile, call).await? {
+        if let Some(keys) = profile::keys(&self.settings, &self.sts, call).await? {
             return Ok(keys);
         }
         if let Some(identity) = web_identity {
-            return web_identity::keys(identity, call).await;
+            return web_identity::keys(identity, &self.sts, call).await;
         }
         if let Some(container) = container {
             return container::keys(container, call).await;

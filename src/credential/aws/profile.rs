@@ -1,78 +1,112 @@
 //! A profile of the shared files `credentials` and `config`: its keys and its region.
 //!
-//! Keys that stand there are taken, or those that its program prints. A profile that names another
-//! way to them (another role, single sign-on) is refused rather than passed over, and its keys are not taken: they, and what
-//! comes after it in the chain, may be somebody else. The SDK for Rust prefers each of these ways to
-//! keys as well.
+//! Its way to keys is the one that the SDK for Rust would go, or none: what comes after a profile in
+//! the chain may be somebody else.
 
-use std::collections::BTreeMap;
+mod section;
+mod way;
 
 use aws_credential_types::Credentials;
 use zeroize::Zeroizing;
 
+use self::section::{Settings, section};
+use self::way::{Base, Way};
 use super::super::source::SourceError;
 use super::call::Call;
-use super::{files, keys, process};
-use crate::config::aws::{Profile, SharedFile};
-
-/// Settings of a profile that lead to keys by ways that are not gone here.
-const OTHER_WAYS: [&str; 6] = [
-    "role_arn",
-    "credential_source",
-    "web_identity_token_file",
-    "sso_session",
-    "sso_start_url",
-    "login_session",
-];
-
-type Settings = BTreeMap<String, Zeroizing<String>>;
+use super::sts::Sts;
+use super::{container, files, instance, process, role, web_identity};
+use crate::config::aws::{Chain, Profile, SharedFile};
 
 /// The keys of the profile; nothing where it has none and was not asked for by its name.
 pub(super) async fn keys(
-    profile: &Profile,
+    chain: &Chain,
+    sts: &Sts,
     call: &Call<'_>,
 ) -> Result<Option<Credentials>, SourceError> {
-    let name = &profile.name;
-    let mut settings = Settings::new();
-    let mut is_there = false;
-    // What stands in the file of keys counts more.
-    for (file, is_config) in [(&profile.config, true), (&profile.credentials, false)] {
-        let Some(file) = file else { continue };
-        let Some(text) = files::read_shared(file, call).await? else { continue };
-        if let Some(own) = section(&text, name, is_config) {
-            is_there = true;
-            settings.extend(own);
-        }
-    }
-    let mut take = |key: &str| settings.remove(key).map(|text| text.to_string());
-    let (id, secret) = (take("aws_access_key_id"), take("aws_secret_access_key"));
-    let token = take("aws_session_token");
-    let malformed = |wrong: &str| SourceError::Malformed(format!("profile {name:?}: {wrong}"));
-    if let Some(key) = OTHER_WAYS.iter().find(|key| settings.contains_key(**key)) {
-        return Err(malformed(&format!(
-            "it has {key}, a way to keys that the gateway does not go; give it keys alone, or a role \
-             by web identity, container or instance"
-        )));
-    }
-    if let Some(command) = settings.get("credential_process") {
-        return match process::keys(command, call).await {
-            Err(SourceError::Malformed(wrong)) => Err(malformed(&wrong)),
-            keys => keys.map(Some),
+    let Profile { name, is_named, credentials, config } = &chain.profile;
+    let texts = Texts { config: read(config, call).await?, keys: read(credentials, call).await? };
+    let way = way::find(name, |name| texts.settings(name)).map_err(SourceError::Malformed)?;
+    let Some(Way { base, roles }) = way else {
+        let lacks = match texts.settings(name) {
+            _ if !is_named => return Ok(None),
+            None => "neither shared file has it",
+            Some(_) => "it has no keys",
         };
+        let wrong = format!("profile {name:?}: AWS_PROFILE names it, and {lacks}");
+        return Err(SourceError::Malformed(wrong));
+    };
+    let mut keys = first(base, chain, sts, call).await.map_err(|error| of(name, error))?;
+    for role in &roles {
+        keys = role::keys(role, &keys, sts, call).await.map_err(|error| of(name, error))?;
     }
-    match (id, secret) {
-        (Some(id), Some(secret)) => {
-            keys::checked(id, secret, token, None, "profile").map(Some).map_err(malformed)
+    Ok(Some(keys))
+}
+
+/// The keys with which a profile's way begins.
+async fn first(
+    base: Base,
+    chain: &Chain,
+    sts: &Sts,
+    call: &Call<'_>,
+) -> Result<Credentials, SourceError> {
+    let lacking = |wrong: &str| SourceError::Malformed(format!("credential_source: {wrong}"));
+    match base {
+        Base::Keys(keys) => Ok(keys),
+        Base::Process(command) => process::keys(&command, call).await,
+        Base::WebIdentity(identity) => web_identity::keys(&identity, sts, call).await,
+        Base::Environment => {
+            chain.environment.clone().ok_or_else(|| lacking("no keys are in the environment"))
         }
-        (Some(_), None) => Err(malformed("it has no aws_secret_access_key")),
-        (None, Some(_)) => Err(malformed("it has no aws_access_key_id")),
-        (None, None) if profile.is_named && !is_there => {
-            Err(malformed("AWS_PROFILE names it, and neither shared file has it"))
+        Base::Container => match &chain.container {
+            Some(container) => container::keys(container, call).await,
+            None => Err(lacking("the environment names no container's agent")),
+        },
+        Base::Instance => match &chain.instance {
+            Some(endpoint) => instance::keys(endpoint, call).await,
+            None => Err(lacking("the instance's metadata are switched off")),
+        },
+    }
+}
+
+/// A fault of a profile's way.
+fn of(name: &str, error: SourceError) -> SourceError {
+    let told = format!("profile {name:?}: {error}");
+    match error {
+        SourceError::Unavailable(_) => SourceError::Unavailable(told),
+        SourceError::Denied(_) => SourceError::Denied(told),
+        SourceError::Missing(_) => SourceError::Missing(told),
+        SourceError::Malformed(_) => SourceError::Malformed(told),
+    }
+}
+
+/// What the shared files hold, as far as they are there.
+struct Texts {
+    config: Option<Zeroizing<String>>,
+    keys: Option<Zeroizing<String>>,
+}
+
+impl Texts {
+    /// The settings of a profile. What stands in the file of keys counts more.
+    fn settings(&self, name: &str) -> Option<Settings> {
+        let of =
+            |text: &Option<Zeroizing<String>>, is_config| section(text.as_ref()?, name, is_config);
+        match (of(&self.config, true), of(&self.keys, false)) {
+            (Some(mut settings), Some(keys)) => {
+                settings.extend(keys);
+                Some(settings)
+            }
+            (config, keys) => config.or(keys),
         }
-        (None, None) if profile.is_named => {
-            Err(malformed("AWS_PROFILE names it, and it has no keys"))
-        }
-        (None, None) => Ok(None),
+    }
+}
+
+async fn read(
+    file: &Option<SharedFile>,
+    call: &Call<'_>,
+) -> Result<Option<Zeroizing<String>>, SourceError> {
+    match file {
+        Some(file) => files::read_shared(file, call).await,
+        None => Ok(None),
     }
 }
 
@@ -85,36 +119,6 @@ pub(crate) fn region(profile: &Profile) -> Option<String> {
     of(&profile.credentials, false).or_else(|| of(&profile.config, true))
 }
 
-/// The settings under a profile's name; nothing where it is not there. The file of other settings
-/// writes `[profile name]`, but for the default one.
-fn section(text: &str, name: &str, is_config: bool) -> Option<Settings> {
-    let mut settings = None;
-    let mut is_inside = false;
-    for line in text.lines() {
-        // Indented lines belong to the setting above, which is none of ours.
-        if line.starts_with([' ', '\t', '#', ';']) || line.trim().is_empty() {
-            continue;
-        }
-        if let Some(header) = line.strip_prefix('[') {
-            let header = header.split(']').next().unwrap_or_default().trim();
-            let own = header.strip_prefix("profile").filter(|it| it.starts_with([' ', '\t']));
-            is_inside = match own {
-                Some(own) if is_config => own.trim() == name,
-                _ => header == name && (!is_config || name == "default"),
-            };
-            if is_inside {
-                settings.get_or_insert_with(Settings::new);
-            }
-        } else if let (true, Some(settings), Some((key, value))) =
-            (is_inside, settings.as_mut(), line.split_once('='))
-        {
-            let value = value.split_once(" #").map_or(value, |(value, _)| value);
-            settings.insert(key.trim().to_lowercase(), Zeroizing::new(value.trim().to_owned()));
-        }
-    }
-    settings
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -123,10 +127,12 @@ mod tests {
     use std::time::Duration;
 
     use bytes::Bytes;
+    use http::Uri;
     use http_body_util::Full;
 
     use super::*;
     use crate::client::Client;
+    use crate::config::aws::tests::settings;
     use crate::disk::Disk;
 
     const CONFIG: &str = "\
@@ -154,8 +160,9 @@ aws_access_key_id = AKIDHALF
 [both]
 aws_access_key_id = AKIDBOTH
 aws_secret_access_key = bo/th+
-role_arn = arn:aws:iam::123456789012:role/cms
-source_profile = both
+credential_source = Ec2InstanceMetadata
+[lost]
+credential_process = /nonexistent/program hidden
 ";
 
     fn profile(name: &str, is_named: bool) -> (tempfile::TempDir, Profile) {
@@ -173,7 +180,13 @@ source_profile = both
     async fn keys(profile: &Profile) -> Result<Option<Credentials>, SourceError> {
         let client = Client::<Full<Bytes>>::new(None, None, Duration::ZERO).unwrap();
         let disk = Disk::default();
-        super::keys(profile, &Call::new(&client, &disk, Duration::from_secs(20))).await
+        ask(profile, &Call::new(&client, &disk, Duration::from_secs(20))).await
+    }
+
+    async fn ask(profile: &Profile, call: &Call<'_>) -> Result<Option<Credentials>, SourceError> {
+        let chain = Chain { profile: profile.clone(), ..settings("prod/cms").chain };
+        let sts = Sts { endpoint: Uri::from_static("http://127.0.0.1:1"), region: String::new() };
+        super::keys(&chain, &sts, call).await
     }
 
     #[tokio::test]
@@ -184,11 +197,11 @@ source_profile = both
         let short = || Call::new(&client, &disk, Duration::from_millis(20));
         let (release, released) = mpsc::channel::<()>();
         assert!(short().read(move || released.recv().is_ok()).await.is_none());
-        let error = super::keys(&profile, &short()).await.unwrap_err().to_string();
+        let error = ask(&profile, &short()).await.unwrap_err().to_string();
         assert!(error.contains("config can't be read: no answer in time"), "{error}");
         release.send(()).unwrap();
         let call = Call::new(&client, &disk, Duration::from_secs(20));
-        assert!(super::keys(&profile, &call).await.unwrap().is_some());
+        assert!(ask(&profile, &call).await.unwrap().is_some());
     }
 
     #[tokio::test]
@@ -210,12 +223,13 @@ source_profile = both
             ("north", "role_arn"),
             ("empty", "no keys"),
             ("half", "no aws_secret_access_key"),
-            ("both", "role_arn"),
+            ("both", "switched off"),
+            ("lost", "\"lost\": /nonexistent/program can't be started"),
             ("gone", "neither shared file"),
         ] {
             let (_folder, profile) = profile(name, true);
             let error = keys(&profile).await.unwrap_err().to_string();
-            assert!(error.contains(words), "{name}: {error}");
+            assert!(error.contains(words) && !error.contains("hidden"), "{name}: {error}");
         }
     }
 

@@ -1,4 +1,4 @@
-//! The request for the secret, and its signature (AWS Signature Version 4).
+//! A request of a service, and its signature (AWS Signature Version 4).
 
 use std::time::SystemTime;
 
@@ -7,7 +7,7 @@ use aws_sigv4::http_request::{SignableBody, SignableRequest, SigningSettings, si
 use aws_sigv4::sign::v4::SigningParams;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderName, HeaderValue, Method, Request};
+use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use http_body_util::Full;
 use serde_json::json;
 
@@ -17,21 +17,40 @@ use crate::config::aws::SecretsManager as Settings;
 const TARGET: &str = "secretsmanager.GetSecretValue";
 const MEDIA_TYPE: &str = "application/x-amz-json-1.1";
 
+/// Whom a signed request is for.
+#[derive(Debug)]
+pub(super) struct Scope<'a> {
+    pub(super) endpoint: &'a Uri,
+    pub(super) region: &'a str,
+    pub(super) service: &'static str,
+}
+
 /// The request for the secret, signed for this time.
-pub(super) fn signed(
+pub(super) fn of_secret(
     settings: &Settings,
     keys: &Credentials,
     time: SystemTime,
 ) -> Result<Request<Full<Bytes>>, SourceError> {
     let Settings { secret_id, version_stage, region, endpoint, .. } = settings;
     let body = json!({"SecretId": secret_id, "VersionStage": version_stage}).to_string();
-    let target = HeaderName::from_static("x-amz-target");
-    let headers = [(CONTENT_TYPE.as_str(), MEDIA_TYPE), (target.as_str(), TARGET)];
+    let headers = [(CONTENT_TYPE.as_str(), MEDIA_TYPE), ("x-amz-target", TARGET)];
+    signed(Scope { endpoint, region, service: "secretsmanager" }, &headers, body.into(), keys, time)
+}
+
+/// A request by POST, signed for this time.
+pub(super) fn signed(
+    scope: Scope<'_>,
+    headers: &[(&str, &str)],
+    body: Bytes,
+    keys: &Credentials,
+    time: SystemTime,
+) -> Result<Request<Full<Bytes>>, SourceError> {
+    let Scope { endpoint, region, service } = scope;
     let identity = keys.clone().into();
     let parameters = SigningParams::builder()
         .identity(&identity)
         .region(region)
-        .name("secretsmanager")
+        .name(service)
         .time(time)
         .settings(SigningSettings::default())
         .build()
@@ -41,15 +60,15 @@ pub(super) fn signed(
     let signable = SignableRequest::new(
         Method::POST.as_str(),
         &url,
-        headers.into_iter(),
-        SignableBody::Bytes(body.as_bytes()),
+        headers.iter().copied(),
+        SignableBody::Bytes(&body),
     );
     let (signature, _) =
         sign(signable.map_err(unsigned)?, &parameters).map_err(unsigned)?.into_parts();
-    let mut request = Request::new(Full::from(body));
+    let mut request = Request::new(Full::new(body));
     *request.method_mut() = Method::POST;
     *request.uri_mut() = endpoint.clone();
-    for (name, value) in headers.into_iter().chain(signature.headers()) {
+    for (name, value) in headers.iter().copied().chain(signature.headers()) {
         let mut value = HeaderValue::from_str(value).map_err(unsigned)?;
         let name = HeaderName::from_bytes(name.as_bytes()).map_err(unsigned)?;
         value.set_sensitive(true);
@@ -90,7 +109,7 @@ mod tests {
                 None,
                 "test",
             );
-            let request = signed(&settings("prod/cms"), &keys, time).unwrap();
+            let request = of_secret(&settings("prod/cms"), &keys, time).unwrap();
             let expected = format!(
                 "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20260131/eu-central-1/secretsmanager/\
                  aws4_request, SignedHeaders={headers}, Signature={signature}"
