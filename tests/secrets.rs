@@ -277,6 +277,77 @@ fn of_aws() {
     }
 }
 
+/// A profile whose role is taken with keys that a program prints.
+#[test]
+fn of_a_profile_of_aws() {
+    let xml = |status: u16, text: &str| {
+        let keys = format!(
+            "<Credentials><AccessKeyId>AKID</AccessKeyId><SecretAccessKey>{text}</SecretAccessKey>\
+             <SessionToken>hidden-session</SessionToken>\
+             <Expiration>2020-01-01T00:00:00Z</Expiration></Credentials>"
+        );
+        (status, format!("<Response>{keys}<Error><Message>{text}</Message></Error></Response>"))
+    };
+    let printed = json!({"Version": 1, "AccessKeyId": "AKID", "SecretAccessKey": "hidden-printed",
+        "SessionToken": "hidden-printed-token"});
+    let mut no_text = printed.clone();
+    no_text["SecretAccessKey"] = json!([BROKEN]);
+    let spoiled = [Some(BROKEN.to_owned()), Some(no_text.to_string()), None];
+    let refused = [xml(403, BROKEN), xml(500, BROKEN), xml(200, &format!("{BROKEN}<b/>"))];
+    let broken = spoiled.map(|text| (Some(text), None)).into_iter();
+    for (text, answer) in broken.chain(refused.map(|answer| (None, Some(answer)))) {
+        let folder = tempfile::tempdir().unwrap();
+        let (config, keys) = (folder.path().join("config"), folder.path().join("keys"));
+        let profile = format!(
+            "[profile cms]\nrole_arn = arn:aws:iam::1:role/cms\nsource_profile = base\n\
+             external_id = hidden-external-id\n[profile base]\ncredential_process = \
+             /bin/sh -c 'echo {BROKEN} >&2; exec cat \"$1\"' hidden-word {keys:?}\n"
+        );
+        fs::write(&config, profile).unwrap();
+        fs::write(&keys, printed.to_string()).unwrap();
+        let is_broken = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (seen, relaxed) =
+            (std::sync::Arc::clone(&is_broken), std::sync::atomic::Ordering::Relaxed);
+        let secret = json!({"username": ACCOUNT.0, "password": ACCOUNT.1}).to_string();
+        let secret = json!({"SecretString": secret, "VersionId": "1"}).to_string();
+        let good = xml(200, "hidden-key");
+        let agent = Agent::start(move |asked| match &answer {
+            _ if !asked.header("authorization").contains("/sts/aws4_request") => {
+                (200, secret.clone())
+            }
+            Some(answer) if seen.load(relaxed) => answer.clone(),
+            _ => good.clone(),
+        });
+        let source = "source = \"aws-secrets-manager\"\n\
+                      aws = { secret_id = \"prod/cms\", region = \"eu-central-1\" }\n";
+        Told {
+            source: "aws-secrets-manager",
+            change: &|config| with_source(config, source),
+            files: &[],
+            variables: &[
+                ("AWS_CONFIG_FILE", config.to_str().unwrap()),
+                ("AWS_PROFILE", "cms"),
+                ("AWS_ENDPOINT_URL", &agent.url()),
+            ],
+            secrets: &[
+                "hidden-key",
+                "hidden-session",
+                "hidden-printed",
+                "hidden-external-id",
+                "hidden-word",
+            ],
+        }
+        .holds(Some(&|_| {
+            is_broken.store(true, relaxed);
+            match &text {
+                Some(Some(text)) => fs::write(&keys, text).unwrap(),
+                Some(None) => fs::remove_file(&keys).unwrap(),
+                None => {}
+            }
+        }));
+    }
+}
+
 /// What was replaced is zeroed, in all of the gateway's memory that can be written. There are
 /// several of them, and of unusual lengths, since memory that is free may be used again by chance.
 #[test]
