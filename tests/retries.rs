@@ -143,5 +143,6 @@ fn whoever_hangs_up_leaves_an_outcome_behind() {
     assert_eq!(outcome["kind"], "outcome");
     assert_eq!(outcome["upstream"]["code"], "GW-5003");
     assert_eq!(outcome["upstream"]["attempts"], 1);
-    assert_eq!(world.gateway.metric("cms_gateway_in_flight"), Some(0.0));
+    let in_flight = || world.gateway.metric("cms_gateway_in_flight");
+    wait_for("its place", || in_flight() == Some(0.0));
 }
