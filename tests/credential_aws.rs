@@ -362,6 +362,7 @@ fn a_profile_whose_way_is_not_gone_is_told_and_nothing_after_it_is_tried() {
             "mfa_serial",
         ),
         ("sso_session = corp".to_owned(), "aws configure export-credentials --format process"),
+        ("credential_process = sleep 3600".to_owned(), "sleep was killed: it did not end within"),
         ("credential_process = /bin/sh -c 'exit 3'".to_owned(), "/bin/sh ended with exit status 3"),
     ] {
         profile(folder.path(), &text);
