@@ -196,5 +196,6 @@ fn who_waits_in_vain_for_another_ones_verdict_is_told_that_nothing_was_sent() {
         sent += u64::from(was_sent);
     }
     assert!((1..20).contains(&sent), "{sent}");
-    assert_eq!(world.cms.calls(), sent);
+    // Of one whose time was over as it was written, the CMS may have heard nothing.
+    assert!((1..=sent).contains(&world.cms.calls()), "{} of {sent}", world.cms.calls());
 }
