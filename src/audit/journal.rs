@@ -3,28 +3,30 @@
 //! The queue has no bound of its own, and needs none: whoever waits for a record holds one of the
 //! places in flight, and events that nobody waits for are counted. So an outcome always finds room.
 //!
-//! Group commit: whatever waits in the queue is written and synced together, at once. While one
-//! flush runs the next ones gather, so many callers share a flush and a single one never waits for
-//! a timer. When writing fails, whoever waits is told; the writer then tries again by itself, so
-//! that service resumes without a hand. A disk that does not answer holds nobody for ever: after a
-//! while callers are refused, and what is written nevertheless is told apart from what was sent.
+//! Group commit: whatever waits in the queue is written and synced together. Who puts in the first
+//! record lets the runtime's other tasks that are ready put in theirs before the writer is woken,
+//! and while one flush runs the next ones gather: so many callers share a flush and a single one
+//! never waits for a timer. When writing fails, whoever waits is told; the writer then tries again
+//! by itself, so that service resumes without a hand. A disk that does not answer holds nobody for
+//! ever: after a while callers are refused, and what is written nevertheless is told apart from
+//! what was sent.
+
+mod queue;
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, oneshot};
 
+use self::queue::{Queue, Ringer, Taker, queue};
 use super::record::{Draft, Event, Gateway, Kind};
 use super::writer::{Entry, Seen, Writer};
 use crate::config;
 use crate::telemetry::Metrics;
 
-/// The most records of one flush.
-const LARGEST_BATCH: usize = 1024;
 /// The most events that wait to be written. They are few, save when nothing can be written.
 const MOST_EVENTS: usize = 1024;
 /// How long the disk may take.
@@ -33,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// The way to the writer.
 #[derive(Debug)]
 pub(super) struct Journal {
-    queue: Sender<Message>,
+    queue: Arc<Queue<Message>>,
     /// How many events are in the queue.
     events: Arc<AtomicUsize>,
     busy: Arc<Busy>,
@@ -60,6 +62,7 @@ pub enum OpenError {
     Thread(io::Error),
 }
 
+#[derive(Debug)]
 enum Message {
     Write(Draft, Option<Waiting>),
     /// The last record of all.
@@ -94,7 +97,7 @@ impl Journal {
             }
             Ok(()) => {}
         }
-        let (queue, messages) = channel();
+        let (queue, messages) = queue();
         let events = Arc::new(AtomicUsize::new(0));
         let (thread, counted) = (std::thread::Builder::new(), Arc::clone(&metrics));
         let busy = Arc::new(Busy::default());
@@ -134,7 +137,10 @@ impl Journal {
             return Err(Unavailable(reason));
         }
         let (done, mut waiting) = oneshot::channel();
-        self.push(Message::Write(draft, Some(done)))?;
+        if let Some(ringer) = self.push(Message::Write(draft, Some(done)))? {
+            tokio::task::yield_now().await;
+            drop(ringer);
+        }
         tokio::select! {
             biased;
             written = &mut waiting => return written.unwrap_or_else(|_| Err(gone())),
@@ -164,9 +170,9 @@ impl Journal {
         }
     }
 
-    fn push(&self, message: Message) -> Result<(), Unavailable> {
+    fn push(&self, message: Message) -> Result<Option<Ringer<'_, Message>>, Unavailable> {
         self.metrics.audit_queue_depth.inc();
-        self.queue.send(message).map_err(|_| {
+        self.queue.push(message).map_err(|_| {
             self.metrics.audit_queue_depth.dec();
             gone()
         })
@@ -175,12 +181,18 @@ impl Journal {
     /// Writes what is in the queue and this record as the last, and ends the writer.
     pub(super) async fn close(&self, last: Draft) {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let _ = self.push(Message::Close(last));
+        drop(self.push(Message::Close(last)));
         let joined = tokio::task::spawn_blocking(move || writer.map(JoinHandle::join));
         let joined = tokio::time::timeout(PATIENCE, joined).await;
         if !matches!(joined, Ok(Ok(Some(Ok(()))))) {
             tracing::error!("the audit trail's writer did not end as it should");
         }
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        self.queue.end();
     }
 }
 
@@ -190,7 +202,7 @@ fn gone() -> Unavailable {
 
 fn run(
     mut writer: Writer,
-    messages: &Receiver<Message>,
+    messages: &Taker<Message>,
     events: &AtomicUsize,
     busy: &Busy,
     metrics: &Metrics,
@@ -199,16 +211,8 @@ fn run(
     let (mut batch, mut waiting) = (Vec::new(), Vec::new());
     let (mut is_open, mut last) = (true, None);
     while is_open {
-        let first = match writer.idle() {
-            Some(idle) => messages.recv_timeout(idle),
-            None => messages.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        };
-        let mut next = match first {
-            Ok(message) => Some(message),
-            Err(RecvTimeoutError::Timeout) => None,
-            Err(RecvTimeoutError::Disconnected) => break,
-        };
-        while let Some(message) = next {
+        let Some(taken) = messages.take(writer.idle()) else { break };
+        for message in taken {
             metrics.audit_queue_depth.dec();
             match message {
                 Message::Write(draft, done) => {
@@ -218,13 +222,13 @@ fn run(
                     batch.push(draft);
                     waiting.push(done);
                 }
+                // What comes behind it is nobody's any more.
                 Message::Close(draft) => {
                     last = Some(draft);
                     is_open = false;
+                    break;
                 }
             }
-            let is_room = is_open && batch.len() < LARGEST_BATCH;
-            next = if is_room { messages.try_recv().ok() } else { None };
         }
         set_busy(Some(Instant::now()));
         let committed = writer.commit(&batch);
