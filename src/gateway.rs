@@ -18,6 +18,7 @@
 //! client: a change that was sent has its outcome on record, whoever has hung up.
 
 pub mod body;
+mod finishing;
 pub mod head;
 pub(crate) mod rates;
 
@@ -32,6 +33,7 @@ use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::finishing::Finishing;
 use self::rates::Rates;
 use crate::audit::{Audit, Event, Outcome, Receipt};
 use crate::config::{Config, Limits};
@@ -153,13 +155,13 @@ impl Gateway {
             Err(refused) if refused.problem().code.is_denial() => "deny",
             Err(_) => "none",
         };
-        // On a task of its own: it comes to its end even if the client hangs up.
+        // It comes to its end even if the client hangs up.
         let context = context.clone();
         let work = match decided {
-            Ok(permitted) => tokio::spawn(self.carry_out(context, permitted, slot)),
+            Ok(permitted) => Finishing::new(self.carry_out(context, permitted, slot)),
             Err(NotPermitted::Counted(problem)) => return Err(problem),
             Err(NotPermitted::OnRecord(refused)) => {
-                tokio::spawn(self.deny(context, operation, refused, slot))
+                Finishing::new(self.deny(context, operation, refused, slot))
             }
         };
         let done = work.await;
