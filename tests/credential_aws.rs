@@ -237,10 +237,18 @@ fn profile(folder: &Path, text: &str) -> [(&'static str, String); 2] {
 }
 
 fn world_of_profile(moto: &Moto, folder: &Path, text: &str) -> World {
+    world_of_profile_beside(moto, folder, text, None)
+}
+
+/// And with the variable that names a container's agent, after the profile in the chain.
+fn world_of_profile_beside(moto: &Moto, folder: &Path, text: &str, agent: Option<&Agent>) -> World {
     let url = moto.url();
+    let agent = agent.map(|agent| format!("{}/keys", agent.url()));
+    let agent = agent.as_deref().map(|url| ("AWS_CONTAINER_CREDENTIALS_FULL_URI", url));
     let set = profile(folder, text);
-    let set = set.each_ref().map(|(name, value)| (*name, value.as_str()));
-    world("", &[&set[..], &[("AWS_ENDPOINT_URL", &url)]].concat())
+    let set = set.iter().map(|(name, value)| (*name, value.as_str()));
+    let variables: Vec<_> = set.chain([("AWS_ENDPOINT_URL", url.as_str())]).chain(agent).collect();
+    world("", &variables)
 }
 
 #[test]
@@ -307,18 +315,15 @@ fn a_role_may_be_taken_by_a_profiles_own_keys_and_by_a_container() {
     moto.check_after(0);
     let answer = document(&keys, HOUR);
     let agent = Agent::start(move |_| (200, answer.clone()));
-    let url = format!("{}/keys", agent.url());
     let own = format!(
         "source_profile = cms\naws_access_key_id = {}\naws_secret_access_key = {}",
         keys.id, keys.secret
     );
     for source in [own.as_str(), "credential_source = EcsContainer"] {
         let folder = tempfile::tempdir().unwrap();
-        let set = profile(folder.path(), &format!("role_arn = {role}\n{source}"));
-        let set = set.each_ref().map(|(name, value)| (*name, value.as_str()));
-        let aws = moto.url();
-        let agent = [("AWS_ENDPOINT_URL", &*aws), ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*url)];
-        assert_serves(&world("", &[&set[..], &agent].concat()), &version);
+        let text = format!("role_arn = {role}\n{source}");
+        let world = world_of_profile_beside(&moto, folder.path(), &text, Some(&agent));
+        assert_serves(&world, &version);
     }
 }
 
@@ -344,16 +349,9 @@ fn a_profile_whose_way_is_not_gone_is_told_and_nothing_after_it_is_tried() {
     let folder = tempfile::tempdir().unwrap();
     let answer = document(&keys, HOUR);
     let agent = Agent::start(move |_| (200, answer.clone()));
-    let url = format!("{}/keys", agent.url());
-    let aws = moto.url();
-    let set = profile(
-        folder.path(),
-        "role_arn = arn:a\nsource_profile = other\n\
-         [profile other]\nrole_arn = arn:b\nsource_profile = cms",
-    );
-    let set = set.each_ref().map(|(name, value)| (*name, value.as_str()));
-    let agent_set = [("AWS_ENDPOINT_URL", &*aws), ("AWS_CONTAINER_CREDENTIALS_FULL_URI", &*url)];
-    let world = world("", &[&set[..], &agent_set].concat());
+    let circle = "role_arn = arn:a\nsource_profile = other\n\
+                  [profile other]\nrole_arn = arn:b\nsource_profile = cms";
+    let world = world_of_profile_beside(&moto, folder.path(), circle, Some(&agent));
     wait_for_log(&world, "in a circle: cms, other, cms");
     for (text, words) in [
         (format!("role_arn = arn:a\nsource_profile = cms\n{no_right}"), "no right to sts:Assume"),

@@ -1,12 +1,12 @@
 //! AWS Secrets Manager, asked by its one call `GetSecretValue`.
 //!
 //! The official SDK would do this, and bring a second HTTP client and a copy of Secrets Manager's,
-//! STS's and two more services' whole APIs: a minimal program of 4.6 MB with hyper and rustls grew to
-//! 9.3 MB with it, and to 4.9 MB this way (release, stripped, x86-64). What is needed of it is the signature, which
-//! `aws-sigv4` makes as the SDK does, and the default credential chain, which is in this folder in
-//! the SDK's order: environment, profile, web identity, container, instance. Each provider that is
-//! not set up is passed over; one that is set up and fails is a fault, and none after it is tried,
-//! so that the gateway never acts for another than it was told.
+//! STS's and two more services' whole APIs: a minimal program of 4.6 MB with hyper and rustls grew
+//! to 9.3 MB with it, and to 4.9 MB this way (release, stripped, x86-64). What is needed of it is the
+//! signature, which `aws-sigv4` makes as the SDK does, and the default credential chain, which is in
+//! this folder in the SDK's order: environment, profile, web identity, container, instance. Each
+//! provider that is not set up is passed over; one that is set up and fails is a fault, and none
+//! after it is tried, so that the gateway never acts for another than it was told.
 
 mod answer;
 mod call;
