@@ -34,7 +34,6 @@ pub struct Try {
 #[derive(Debug, Default)]
 pub(super) struct Tries {
     tries: Vec<Try>,
-    exchanges: usize,
     /// How often it was sent, or some of it may have been.
     sent: u32,
     credential: Option<Arc<Credential>>,
@@ -46,8 +45,9 @@ pub(super) struct Tries {
 }
 
 impl Tries {
+    /// How many found a connection; each of these is kept.
     pub(super) fn exchanges(&self) -> usize {
-        self.exchanges
+        self.tries.iter().filter(|one| one.found_connection).count()
     }
 
     pub(super) fn not_connected(&mut self, to: &Chosen<'_>, begun: Instant, error: &ConnectError) {
@@ -61,7 +61,6 @@ impl Tries {
         exchanged: &Result<Exchanged, ExchangeFault>,
         credential: &Arc<Credential>,
     ) {
-        self.exchanges += 1;
         self.answer = None;
         let was_sent = !matches!(exchanged, Err(ExchangeFault::NotSent(_)));
         if was_sent {
