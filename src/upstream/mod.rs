@@ -248,8 +248,10 @@ impl Upstream {
                     break last.unwrap_or(Failure::CircuitOpen { retry_after });
                 }
             };
-            // The first try of each server has its whole time.
-            let until = if failed.contains(&chosen) { give_up } else { now + connect_timeout };
+            // The first try of each server has its whole time; the last one a moment, so that it says
+            // what is wrong and not that the time is over.
+            let is_again = failed.contains(&chosen);
+            let until = if is_again { give_up + LONGEST_PAUSE } else { now + connect_timeout };
             match chosen.connect(next.needs_fresh, by.min(until)).await {
                 Ok(connection) => {
                     failed.remove(&chosen);
