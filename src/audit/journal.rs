@@ -4,8 +4,8 @@
 //! places in flight, and events that nobody waits for are counted. So an outcome always finds room.
 //!
 //! Group commit: whatever waits in the queue is written and synced together. Who puts in the first
-//! record lets the runtime's other tasks that are ready put in theirs before the writer is woken,
-//! and while one flush runs the next ones gather: so many callers share a flush and a single one
+//! record waits for the end of the flush that runs, lets the tasks that are ready put in theirs for
+//! as long as some do, and then wakes the writer: so many callers share a flush, and a single one
 //! never waits for a timer. When writing fails, whoever waits is told; the writer then tries again
 //! by itself, so that service resumes without a hand. A disk that does not answer holds nobody for
 //! ever: after a while callers are refused, and what is written nevertheless is told apart from
@@ -13,11 +13,12 @@
 
 mod queue;
 
-use std::io;
+use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
+use std::{future, io};
 
 use tokio::sync::{Notify, oneshot};
 
@@ -137,13 +138,17 @@ impl Journal {
             return Err(Unavailable(reason));
         }
         let (done, mut waiting) = oneshot::channel();
-        if let Some(ringer) = self.push(Message::Write(draft, Some(done)))? {
-            tokio::task::yield_now().await;
-            drop(ringer);
-        }
+        let ringer = self.push(Message::Write(draft, Some(done)))?;
+        let ring = async {
+            if let Some(ringer) = ringer {
+                ringer.ring().await;
+            }
+            future::pending::<Infallible>().await
+        };
         tokio::select! {
             biased;
             written = &mut waiting => return written.unwrap_or_else(|_| Err(gone())),
+            never = ring => match never {},
             () = self.released.notified() => {}
         }
         // From here on the writer is told that nobody waits.

@@ -1,26 +1,34 @@
 //! What waits to be written, and the bell that tells the writer of it.
 //!
-//! Who puts the first message into an empty queue rings the bell, and had better let others add
-//! theirs before: the writer sleeps until then, and takes all that is there.
+//! Who puts the first message into an empty queue rings the bell, and lets others add theirs before:
+//! the writer sleeps until then, and takes all that is there.
 
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::sync::Notify;
+
 /// The most messages that are taken at once.
 const LARGEST: usize = 1024;
+/// How often at the most all who are ready are let before the bell.
+const MOST_ROUNDS: usize = 64;
 
 /// Messages on their way to the writer.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
     state: Mutex<State<T>>,
     bell: Condvar,
+    /// Told when the writer waits for the bell.
+    waits: Notify,
 }
 
 #[derive(Debug)]
 struct State<T> {
     messages: Vec<T>,
     is_rung: bool,
+    /// Whether the writer waits for the bell.
+    is_awaited: bool,
     /// Nobody will put in any.
     is_ended: bool,
     /// Nobody will take any.
@@ -41,8 +49,15 @@ pub(super) struct Closed;
 pub(super) struct Ringer<'a, T>(&'a Queue<T>);
 
 pub(super) fn queue<T>() -> (Arc<Queue<T>>, Taker<T>) {
-    let state = State { messages: Vec::new(), is_rung: false, is_ended: false, is_closed: false };
-    let queue = Arc::new(Queue { state: Mutex::new(state), bell: Condvar::new() });
+    let state = State {
+        messages: Vec::new(),
+        is_rung: false,
+        is_awaited: false,
+        is_ended: false,
+        is_closed: false,
+    };
+    let queue =
+        Arc::new(Queue { state: Mutex::new(state), bell: Condvar::new(), waits: Notify::new() });
     let taker = Taker(Arc::clone(&queue));
     (queue, taker)
 }
@@ -65,8 +80,37 @@ impl<T> Queue<T> {
         self.bell.notify_one();
     }
 
+    /// Whether the writer waits for the bell, or is gone.
+    fn is_awaited(&self) -> bool {
+        let state = self.state();
+        state.is_awaited || state.is_closed
+    }
+
     fn state(&self) -> MutexGuard<'_, State<T>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<T> Ringer<'_, T> {
+    /// Rings as soon as the writer waits for it and no task that is ready has another message.
+    pub(super) async fn ring(self) {
+        loop {
+            // From here on it is not missed.
+            let told = self.0.waits.notified();
+            if self.0.is_awaited() {
+                break;
+            }
+            told.await;
+        }
+        let mut before = 0;
+        for _ in 0..MOST_ROUNDS {
+            let messages = self.0.state().messages.len();
+            if messages == before || messages >= LARGEST {
+                break;
+            }
+            before = messages;
+            tokio::task::yield_now().await;
+        }
     }
 }
 
@@ -81,7 +125,9 @@ impl<T> Taker<T> {
     /// What is there once the bell rings, which is nothing when it doesn't for so long; or that
     /// nothing will come any more.
     pub(super) fn take(&self, patience: Option<Duration>) -> Option<Vec<T>> {
-        let state = self.0.state();
+        let mut state = self.0.state();
+        state.is_awaited = true;
+        self.0.waits.notify_waiters();
         let is_silent = |state: &mut State<T>| !state.is_rung && !state.is_ended;
         let bell = &self.0.bell;
         let mut state = match patience {
@@ -91,6 +137,7 @@ impl<T> Taker<T> {
                 waited.unwrap_or_else(PoisonError::into_inner).0
             }
         };
+        state.is_awaited = false;
         if !state.is_rung {
             return (!state.is_ended).then(Vec::new);
         }
@@ -108,6 +155,7 @@ impl<T> Drop for Taker<T> {
         state.is_closed = true;
         let left = mem::take(&mut state.messages);
         drop(state);
+        self.0.waits.notify_waiters();
         // What is in them may wake somebody who asks the queue.
         drop(left);
     }
@@ -115,7 +163,14 @@ impl<T> Drop for Taker<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::{Pin, pin};
+    use std::task::{Context, Waker};
+
     use super::*;
+
+    fn is_pending(future: Pin<&mut impl Future>) -> bool {
+        future.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
 
     #[test]
     fn all_that_is_there_is_taken_once_the_first_one_rings() {
@@ -130,6 +185,34 @@ mod tests {
         assert!(!is_there(&taker), "the bell rang for those");
         drop(queue.push(3).unwrap());
         assert_eq!(taker.take(None).unwrap(), [3]);
+    }
+
+    #[tokio::test]
+    async fn the_bell_rings_once_the_writer_waits_and_nobody_has_more() {
+        let (queue, taker) = queue();
+        let mut ringing = pin!(queue.push(0).unwrap().unwrap().ring());
+        assert!(is_pending(ringing.as_mut()), "nobody waits for it");
+        let writer = std::thread::spawn(move || (taker.take(None), taker));
+        while !queue.is_awaited() {
+            std::thread::yield_now();
+        }
+        let put_in = async {
+            for number in 1..=3 {
+                assert!(queue.push(number).unwrap().is_none());
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::join!(ringing, put_in);
+        assert_eq!(writer.join().unwrap().0.unwrap(), [0, 1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_writer_that_is_gone() {
+        let (queue, taker) = queue();
+        let mut ringing = pin!(queue.push(0).unwrap().unwrap().ring());
+        assert!(is_pending(ringing.as_mut()));
+        drop(taker);
+        ringing.await;
     }
 
     #[test]
