@@ -1,5 +1,6 @@
 //! `serve`: configuration, runtime, server, signal, end.
 
+use std::num::NonZero;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -18,7 +19,12 @@ pub(super) fn run(file: &Path) -> ExitCode {
     if let Err(fault) = telemetry::init_logging() {
         return refuse(fault, WRONG_USE);
     }
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let mut builder = match std::thread::available_parallelism() {
+        // On one core there is nobody to share work with, and handing it over has its price.
+        Ok(NonZero::<usize>::MIN) => tokio::runtime::Builder::new_current_thread(),
+        _ => tokio::runtime::Builder::new_multi_thread(),
+    };
+    let runtime = match builder.enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => return refuse(format_args!("the runtime can't be started: {error}"), NO),
     };
