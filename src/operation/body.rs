@@ -34,42 +34,85 @@ impl Display for Shown<'_> {
     }
 }
 
-/// Where in the body the reading is.
+/// Where in the body the reading is, as the steps from its root.
 #[derive(Debug, Default)]
-pub(super) struct Cursor(RefCell<String>);
+pub(super) struct Cursor(RefCell<Vec<Step>>);
+
+/// One level down: into a member or an element.
+#[derive(Debug)]
+pub(super) enum Step {
+    Field(&'static str),
+    /// A name of the client's.
+    Name(String),
+    Index(usize),
+}
+
+impl From<&'static str> for Step {
+    fn from(field: &'static str) -> Self {
+        Self::Field(field)
+    }
+}
+
+impl From<String> for Step {
+    fn from(name: String) -> Self {
+        Self::Name(name)
+    }
+}
+
+impl From<usize> for Step {
+    fn from(index: usize) -> Self {
+        Self::Index(index)
+    }
+}
 
 impl Cursor {
     /// Goes one level down, does `read` there, and comes back if that went well: after a fault it
     /// stays at the place of the fault.
     pub(super) fn at<T, E>(
         &self,
-        token: impl Display,
+        step: impl Into<Step>,
         read: impl FnOnce() -> Result<T, E>,
     ) -> Result<T, E> {
-        let length = self.0.borrow().len();
-        self.descend(token);
+        let depth = self.0.borrow().len();
+        self.descend(step);
         let value = read()?;
-        self.0.borrow_mut().truncate(length);
+        self.0.borrow_mut().truncate(depth);
         Ok(value)
     }
 
-    fn descend(&self, token: impl Display) {
-        let mut text: String = token.to_string();
-        if let Some((end, _)) = text.char_indices().nth(SHOWN) {
-            text.truncate(end);
-            text.push('…');
-        }
-        let escaped = text.replace('~', "~0").replace('/', "~1");
-        let mut pointer = self.0.borrow_mut();
-        pointer.push('/');
-        pointer.extend(escaped.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }));
+    fn descend(&self, step: impl Into<Step>) {
+        self.0.borrow_mut().push(step.into());
     }
 
     /// A fault one level down.
-    pub(super) fn fault<E: Error>(&self, token: impl Display, message: impl Display) -> E {
-        self.descend(token);
+    pub(super) fn fault<E: Error>(&self, step: impl Into<Step>, message: impl Display) -> E {
+        self.descend(step);
         E::custom(message)
     }
+
+    /// The place as an RFC 6901 pointer that can be shown.
+    fn pointer(&self) -> String {
+        let mut pointer = String::new();
+        for step in &*self.0.borrow() {
+            pointer.push('/');
+            match step {
+                Step::Field(name) => pointer.push_str(&shown(name)),
+                Step::Name(name) => pointer.push_str(&shown(name)),
+                Step::Index(index) => pointer.push_str(&index.to_string()),
+            }
+        }
+        pointer
+    }
+}
+
+fn shown(name: &str) -> String {
+    let mut text = name.to_owned();
+    if let Some((end, _)) = text.char_indices().nth(SHOWN) {
+        text.truncate(end);
+        text.push('…');
+    }
+    let escaped = text.replace('~', "~0").replace('/', "~1");
+    escaped.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Reads all of `bytes` by the reader that `root` makes.
@@ -90,10 +133,9 @@ pub(super) fn read<'de, R: Reader<'de>>(
     let text = std::str::from_utf8(bytes)
         .map_err(|error| whole(format!("byte {} is not UTF-8", error.valid_up_to())))?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    let value = Strictly(root).deserialize(&mut deserializer).map_err(|error| BodyFault {
-        pointer: cursor.0.borrow().clone(),
-        message: error.to_string(),
-    })?;
+    let value = Strictly(root)
+        .deserialize(&mut deserializer)
+        .map_err(|error| BodyFault { pointer: cursor.pointer(), message: error.to_string() })?;
     deserializer.end().map_err(|error| whole(error.to_string()))?;
     Ok(value)
 }

@@ -6,8 +6,8 @@ use std::fmt::{self, Display};
 
 use bytes::Bytes;
 use http::Method;
-use serde::de::{Error, MapAccess, SeqAccess};
-use serde::{Deserialize, Serialize};
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use super::body::{self, BodyFault, Cursor, Reader, Strictly, refused};
 use super::{Change, Echo, Facts, Operation, Target};
@@ -127,22 +127,53 @@ impl From<Answer> for Ids {
     }
 }
 
-/// The CMS's answer, as far as it must be there; more members may stand beside these.
+/// The CMS's answer, as far as it must be there; more members may stand beside these. Of most, only
+/// the kind matters.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Answer {
     lead_id: i64,
     campaign_id: i64,
     #[serde(rename = "campaignLeadId")]
-    _campaign_lead_id: i64,
+    _campaign_lead_id: Integer,
     #[serde(rename = "assignedCampaignUserIds")]
-    _assigned_campaign_user_ids: Vec<i64>,
+    _assigned_campaign_user_ids: Vec<Integer>,
     #[serde(rename = "unassignedCampaignUserIds")]
-    _unassigned_campaign_user_ids: Vec<i64>,
+    _unassigned_campaign_user_ids: Vec<Integer>,
     #[serde(rename = "assignedUserIds")]
-    _assigned_user_ids: Vec<String>,
+    _assigned_user_ids: Vec<Text>,
     #[serde(rename = "unassignedUserIds")]
-    _unassigned_user_ids: Vec<String>,
+    _unassigned_user_ids: Vec<Text>,
+}
+
+/// That an integer stands there; a list of them takes no memory.
+struct Integer;
+
+impl<'de> Deserialize<'de> for Integer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        i64::deserialize(deserializer).map(|_| Self)
+    }
+}
+
+/// That a string stands there.
+struct Text;
+
+impl<'de> Deserialize<'de> for Text {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_str(Self)
+    }
+}
+
+impl Visitor<'_> for Text {
+    type Value = Self;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("a string")
+    }
+
+    fn visit_str<E: Error>(self, _: &str) -> Result<Self, E> {
+        Ok(self)
+    }
 }
 
 const LEAD: &str = "leadId";
@@ -207,7 +238,8 @@ impl<'de> Reader<'de> for ChangeReader<'_> {
 fn names_each_user_once<E: Error>(change: &LeadUsersChange, cursor: &Cursor) -> Result<(), E> {
     let assigned = change.assigned_user_ids.iter().enumerate().map(|user| (ASSIGNED, user));
     let unassigned = change.unassigned_user_ids.iter().enumerate().map(|user| (UNASSIGNED, user));
-    let mut seen = HashMap::new();
+    let users = change.assigned_user_ids.len() + change.unassigned_user_ids.len();
+    let mut seen = HashMap::with_capacity(users);
     for (field, (index, user)) in assigned.chain(unassigned) {
         if let Some((field_before, index_before)) = seen.insert(user.as_str(), (field, index)) {
             let message = format!("is the user of /{field_before}/{index_before} again");
