@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use http::{HeaderMap, HeaderName};
+use http::header::InvalidHeaderValue;
+use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::Uuid;
 
 use crate::random;
@@ -45,6 +46,15 @@ pub struct Peer {
 pub struct TraceContext {
     trace_id: u128,
     flags: u8,
+}
+
+/// A request's id as its header's value.
+///
+/// # Errors
+///
+/// Never: it is digits, letters and hyphens.
+pub(crate) fn id_value(id: Uuid) -> Result<HeaderValue, InvalidHeaderValue> {
+    HeaderValue::from_str(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()))
 }
 
 impl Context {

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::audit;
 use crate::audit::Receipt;
-use crate::context::REQUEST_ID;
+use crate::context::{self, REQUEST_ID};
 use crate::credential::CredentialError;
 use crate::gateway::body::BodyError;
 use crate::gateway::head::HeadError;
@@ -243,11 +243,11 @@ pub fn json(status: StatusCode, body: Bytes, request_id: Uuid) -> Response<Full<
 }
 
 fn with_json(status: StatusCode, body: Bytes, request_id: Uuid) -> Response<Bytes> {
-    let mut headers = HeaderMap::with_capacity(4);
+    let mut headers = HeaderMap::with_capacity(6);
     if !body.is_empty() {
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     }
-    if let Ok(id) = HeaderValue::from_str(&request_id.to_string()) {
+    if let Ok(id) = context::id_value(request_id) {
         headers.insert(&REQUEST_ID, id);
     }
     let mut response = Response::new(body);

@@ -29,9 +29,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE};
+use http::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, InvalidHeaderValue};
 use http::uri::Scheme;
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri};
 use http_body_util::Full;
 use tokio::sync::{Semaphore, SemaphorePermit};
 use tower::retry::budget::{Budget, TpsBudget};
@@ -46,7 +46,7 @@ use self::tries::Tries;
 pub use self::tries::Try;
 use crate::audit::Recorded;
 use crate::config;
-use crate::context::{Context, REQUEST_ID, TRACEPARENT};
+use crate::context::{self, Context, REQUEST_ID, TRACEPARENT};
 use crate::credential::{Credential, Credentials};
 use crate::operation::Change;
 use crate::random;
@@ -59,6 +59,8 @@ const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// How many exchanges one change may have.
 const MOST: usize = 4;
+/// The headers of a request, those included that say whom it is for.
+const HEADERS: usize = 6;
 /// Over which time retries are counted, and how many a second a gateway with little to do has.
 const BUDGET: (Duration, u32) = (Duration::from_secs(10), 1);
 
@@ -352,18 +354,20 @@ fn request(
     body: Bytes,
     credential: &Credential,
     context: &Context,
-) -> Result<Request<Full<Bytes>>, http::Error> {
+) -> Result<Request<Full<Bytes>>, InvalidHeaderValue> {
     let operation = change.operation();
     let json = HeaderValue::from_static("application/json");
-    let mut request = Request::builder()
-        .method(operation.method.clone())
-        .uri(operation.path)
-        .header(CONTENT_TYPE, json.clone())
-        .header(ACCEPT, json)
-        .header(&REQUEST_ID, context.request_id.to_string())
-        .header(AUTHORIZATION, credential.authorization()?);
+    let mut headers = HeaderMap::with_capacity(HEADERS);
+    headers.insert(CONTENT_TYPE, json.clone());
+    headers.insert(ACCEPT, json);
+    headers.insert(&REQUEST_ID, context::id_value(context.request_id)?);
+    headers.insert(AUTHORIZATION, credential.authorization()?);
     if let Some(trace) = context.trace {
-        request = request.header(&TRACEPARENT, trace.for_upstream());
+        headers.insert(&TRACEPARENT, trace.for_upstream().try_into()?);
     }
-    request.body(Full::new(body))
+    let mut request = Request::new(Full::new(body));
+    *request.method_mut() = operation.method.clone();
+    *request.uri_mut() = Uri::from_static(operation.path);
+    *request.headers_mut() = headers;
+    Ok(request)
 }
