@@ -221,9 +221,20 @@ impl Identity {
         now: SystemTime,
     ) -> Result<(&TrustedIssuer, Arc<Verified>), Refusal> {
         let name = self.cache.name(token);
-        if let Some(remembered) = self.remembered(&name)? {
-            return Ok(remembered);
+        match self.remembered(&name)? {
+            Some(remembered) => Ok(remembered),
+            // Not in this future, which would be many times larger for it and is moved about.
+            None => Box::pin(self.find_out(token, name, now)).await,
         }
+    }
+
+    /// What a token proves that is seen for the first time.
+    async fn find_out(
+        &self,
+        token: &str,
+        name: TokenDigest,
+        now: SystemTime,
+    ) -> Result<(&TrustedIssuer, Arc<Verified>), Refusal> {
         let form = self.form(token);
         if !matches!(form, Ok(Form::Opaque(_))) {
             self.metrics.token_cache_misses.inc();

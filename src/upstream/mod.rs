@@ -177,7 +177,7 @@ impl Upstream {
             server.observe(&result);
             tries.came_to(&result);
             if result == Err(Failure::Unauthorized) {
-                credential.refused(by).await;
+                Box::pin(credential.refused(by)).await;
                 if !next.has_another_credential && credentials.check().is_ok() {
                     next.has_another_credential = true;
                     continue;

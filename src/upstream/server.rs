@@ -96,13 +96,16 @@ impl Server {
         fresh: bool,
         by: Instant,
     ) -> Result<Connection, ConnectError> {
-        if fresh {
-            return self.open(by).await;
-        }
-        if let Some(connection) = self.used().await {
+        if !fresh && let Some(connection) = self.used().await {
             return Ok(connection);
         }
-        if !self.may_share.load(Ordering::Relaxed) {
+        // Not in this future, which would be many times larger for it and is moved about.
+        Box::pin(self.open_one(fresh, by)).await
+    }
+
+    /// A new connection, or another's that came meanwhile and can be shared.
+    async fn open_one(&self, fresh: bool, by: Instant) -> Result<Connection, ConnectError> {
+        if fresh || !self.may_share.load(Ordering::Relaxed) {
             return self.open(by).await;
         }
         let opening = timeout_at(by.into(), self.opening.lock()).await;
