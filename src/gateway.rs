@@ -17,6 +17,7 @@
 //! Each step takes what the one before proved. From the record on, the work goes on without its
 //! client: a change that was sent has its outcome on record, whoever has hung up.
 
+mod answered;
 pub mod body;
 mod finishing;
 pub mod head;
@@ -33,6 +34,7 @@ use http_body_util::Full;
 use hyper::body::{Body, Incoming};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use self::answered::Answered;
 use self::finishing::Finishing;
 use self::rates::Rates;
 use crate::audit::{Audit, Event, Outcome, Receipt};
@@ -53,6 +55,7 @@ pub struct Gateway {
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) metrics: Arc<Metrics>,
+    answered: Answered,
     roles: Roles,
     pub(crate) upstream: Arc<Upstream>,
     limits: Limits,
@@ -94,6 +97,7 @@ impl Gateway {
             identity,
             credentials,
             audit,
+            answered: Answered::new(&metrics),
             metrics,
             roles: config.roles.clone(),
             upstream,
@@ -128,12 +132,8 @@ impl Gateway {
             reply::attach_standing(&mut response, rates.standing(caller));
         }
         let status = response.status();
-        self.metrics.requests.with_label_values(&[operation, decision, status.as_str()]).inc();
         let elapsed = started.elapsed();
-        self.metrics
-            .request_duration
-            .with_label_values(&[operation])
-            .observe(elapsed.as_secs_f64());
+        self.answered.count(&self.metrics, (operation, decision, status), elapsed);
         tracing::debug!(request_id = %context.request_id, operation, decision, %status, ?elapsed, "answered");
         response
     }

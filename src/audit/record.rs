@@ -27,6 +27,8 @@ pub enum Kind {
 }
 
 impl Kind {
+    pub(super) const ALL: [Self; 4] = [Self::Intent, Self::Outcome, Self::Denied, Self::Event];
+
     pub(super) fn named(name: &[u8]) -> Option<Self> {
         match name {
             b"intent" => Some(Self::Intent),

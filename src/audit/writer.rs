@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwapOption;
+use prometheus::IntCounter;
 
 use super::append::AppendError;
 use super::archive::{Compressor, Expired, Replacing};
@@ -16,7 +17,7 @@ use super::folder::segment_name;
 use super::line::{self, Head, Time};
 use super::log::{Log, manifest};
 use super::mirror::Mirror;
-use super::record::{Draft, Event, Gateway, Record};
+use super::record::{Draft, Event, Gateway, Kind, Record};
 use super::store::{Known, Left, Place, Store};
 use super::tree::Hash;
 use crate::config::{self, Retention};
@@ -76,7 +77,27 @@ pub(super) struct Writer {
     next_try: Option<Instant>,
     buffer: Vec<u8>,
     seen: Arc<Seen>,
+    written: Written,
     metrics: Arc<Metrics>,
+}
+
+/// How many records of each kind were written.
+struct Written([IntCounter; Kind::ALL.len()]);
+
+impl Written {
+    fn new(metrics: &Metrics) -> Self {
+        Self(Kind::ALL.map(|kind| metrics.audit_records.with_label_values(&[kind.name()])))
+    }
+
+    fn of(&self, kind: Kind) -> &IntCounter {
+        let Self([intent, outcome, denied, event]) = self;
+        match kind {
+            Kind::Intent => intent,
+            Kind::Outcome => outcome,
+            Kind::Denied => denied,
+            Kind::Event => event,
+        }
+    }
 }
 
 impl Writer {
@@ -117,6 +138,7 @@ impl Writer {
             next_try: None,
             buffer: Vec::new(),
             seen,
+            written: Written::new(&metrics),
             metrics,
         })
     }
@@ -329,7 +351,7 @@ impl Writer {
                 let Draft { kind, request_id, .. } = *draft;
                 let head = Head { time, sequence: entry.sequence, kind, request_id };
                 log.push(&head, entry.leaf, *length);
-                self.metrics.audit_records.with_label_values(&[kind.name()]).inc();
+                self.written.of(kind).inc();
             }
             if !entries.is_empty() {
                 self.last_time = Some(time);
