@@ -231,13 +231,23 @@ impl Audit {
         context: &Context,
         permitted: Permitted,
     ) -> Result<Recorded, Unavailable> {
+        let (entry, intent) = self.journal.append(self.intended(context, &permitted)).await?;
+        Ok(Recorded { permitted, receipt: self.receipt(entry), intent })
+    }
+
+    fn intended(&self, context: &Context, permitted: &Permitted) -> Draft {
         let change = permitted.change();
         let (principal, operation) = (permitted.principal(), change.operation());
-        let record = Record::of_change(&self.gateway, Kind::Intent, context, principal, operation)
+        Record::of_change(&self.gateway, Kind::Intent, context, principal, operation)
             .facts(change.facts())
-            .decision(Decision::allow(permitted.grants()));
-        let (entry, intent) = self.journal.append(record.draft()).await?;
-        Ok(Recorded { permitted, receipt: self.receipt(entry), intent })
+            .decision(Decision::allow(permitted.grants()))
+            .draft()
+    }
+
+    /// The line of an intent but for what the journal puts before it, its time and its sequence.
+    #[must_use]
+    pub fn intent_line(&self, context: &Context, permitted: &Permitted) -> Vec<u8> {
+        self.intended(context, permitted).line
     }
 
     /// Records what became of it. When it can't be written now it is kept and written later: the
