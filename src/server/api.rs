@@ -1,9 +1,7 @@
 //! The API's listener: TLS or plain text, HTTP/1.1 and HTTP/2, with a limit on everything.
 
 use std::convert::Infallible;
-use std::io::{self, Write};
-use std::net::Shutdown;
-use std::pin::pin;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,7 +10,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
@@ -20,10 +18,11 @@ use uuid::Uuid;
 
 use super::bare::Shaped;
 use super::certificate;
+use super::lent::lend;
 use super::listener::accept;
 use crate::config::Limits;
 use crate::context::Peer;
-use crate::gateway::Gateway;
+use crate::gateway::{Gateway, Line};
 use crate::reply::{Code, Problem};
 use crate::telemetry::Metrics;
 
@@ -31,6 +30,9 @@ use crate::telemetry::Metrics;
 const STREAMS: u32 = 128;
 /// How often an HTTP/2 connection is asked whether it lives, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(20);
+/// How long, and how many bytes, a client may still send to a connection that is at its end.
+const LINGERING: Duration = Duration::from_secs(1);
+const MOST_DISCARDED: usize = 1 << 20;
 
 /// Serves until told to stop, and until every connection has ended.
 pub(super) async fn serve(
@@ -40,7 +42,7 @@ pub(super) async fn serve(
     mut stop: watch::Receiver<bool>,
 ) {
     let acceptor = tls.map(TlsAcceptor::from);
-    let builder = builder(gateway.limits());
+    let builder = Arc::new(builder(gateway.limits()));
     let graceful = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(gateway.limits().connections));
     while let Some((stream, address)) = accept(&listener, &mut stop).await {
@@ -53,7 +55,7 @@ pub(super) async fn serve(
         let connection = Connection {
             peer: Peer::from(address),
             gateway: Arc::clone(&gateway),
-            builder: builder.clone(),
+            builder: Arc::clone(&builder),
             watcher: graceful.watcher(),
             _place: Place::new(place, &gateway.metrics),
         };
@@ -95,7 +97,7 @@ fn builder(limits: &Limits) -> auto::Builder<TokioExecutor> {
 struct Connection {
     peer: Peer,
     gateway: Arc<Gateway>,
-    builder: auto::Builder<TokioExecutor>,
+    builder: Arc<auto::Builder<TokioExecutor>>,
     watcher: Watcher,
     _place: Place,
 }
@@ -114,14 +116,12 @@ impl Connection {
     }
 
     async fn serve_plain(self, stream: TcpStream) {
-        let Ok((stream, mut spare)) = duplicate(stream) else { return };
-        if self.serve(stream).await == Ended::WithoutRequest {
-            // hyper has let go of its stream without a word; this one leads to the same client.
-            let problem = Problem::new(Code::TooSlow, "the request's head did not arrive in time");
-            let _ = spare.write_all(&problem.http_1(Uuid::now_v7()));
+        let (stream, back) = lend(stream);
+        let ended = self.serve(stream).await;
+        if let Some(stream) = back.take() {
+            // Not in this future: every open connection would be larger for it.
+            Box::pin(finish(stream, ended)).await;
         }
-        let _ = spare.shutdown(Shutdown::Write);
-        linger(spare).await;
     }
 
     async fn serve(self, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Ended {
@@ -129,14 +129,16 @@ impl Connection {
         let head_timeout = gateway.limits().head_timeout;
         let has_begun = Arc::new(AtomicBool::new(false));
         let begun = Arc::clone(&has_begun);
+        let line = Arc::new(Line::default());
+        // hyper keeps room for such a future as long as the connection is open.
         let service = service_fn(move |request| {
             begun.store(true, Ordering::Relaxed);
-            let answer = Arc::clone(&gateway).answer(request, peer);
+            let answer = Box::pin(Arc::clone(&gateway).answer(request, peer, Arc::clone(&line)));
             async move { Ok::<_, Infallible>(answer.await) }
         });
         let stream = TokioIo::new(Shaped::new(stream));
         let connection = builder.serve_connection(stream, service).into_owned();
-        let mut connection = pin!(watcher.watch(connection));
+        let mut connection = Box::pin(watcher.watch(connection));
         // hyper has no deadline before it knows which HTTP is spoken, so this is its first one.
         let ended = match tokio::time::timeout(head_timeout, connection.as_mut()).await {
             Ok(ended) => ended,
@@ -169,33 +171,30 @@ enum Ended {
     Otherwise,
 }
 
-/// The same connection a second time, as one that does not block.
-fn duplicate(stream: TcpStream) -> io::Result<(TcpStream, std::net::TcpStream)> {
-    let stream = stream.into_std()?;
-    let spare = stream.try_clone()?;
-    Ok((TcpStream::from_std(stream)?, spare))
+/// Ends a connection of which hyper has let go, so that the client gets what it was answered.
+async fn finish(mut stream: TcpStream, ended: Ended) {
+    if ended == Ended::WithoutRequest {
+        let problem = Problem::new(Code::TooSlow, "the request's head did not arrive in time");
+        let _ = stream.try_write(&problem.http_1(Uuid::now_v7()));
+    }
+    let _ = stream.shutdown().await;
+    let _ = tokio::time::timeout(LINGERING, discard(&stream)).await;
 }
 
-/// Reads what the client still sends after the last answer, for a moment, and discards it.
+/// Reads what the client still sends after the last answer.
 ///
 /// A connection that is closed with bytes unread is reset, and the client would lose the answer
 /// that refuses them (RFC 9112, section 9.6).
-async fn linger(spare: std::net::TcpStream) {
-    const LONGEST: Duration = Duration::from_secs(1);
-    const MOST: usize = 1 << 20;
-    let Ok(mut stream) = TcpStream::from_std(spare) else { return };
-    let discard = async {
-        // On the heap: every connection's task would be larger for it.
-        let mut buffer = vec![0; 8 << 10];
-        let mut discarded = 0;
-        while discarded < MOST {
-            match stream.read(&mut buffer).await {
-                Ok(0) | Err(_) => return,
-                Ok(read) => discarded += read,
-            }
+async fn discard(stream: &TcpStream) {
+    let mut left = MOST_DISCARDED;
+    while left > 0 && stream.readable().await.is_ok() {
+        match stream.try_read(&mut [0; 4 << 10]) {
+            Ok(0) => return,
+            Ok(read) => left = left.saturating_sub(read),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            Err(_) => return,
         }
-    };
-    let _ = tokio::time::timeout(LONGEST, discard).await;
+    }
 }
 
 /// Tells a connection that there is no place for it, as HTTP/1.1 would have it.

@@ -4,6 +4,7 @@ mod admin;
 mod api;
 mod bare;
 mod certificate;
+mod lent;
 mod listener;
 
 use std::io;
