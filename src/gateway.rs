@@ -21,6 +21,7 @@ mod answered;
 pub mod body;
 mod finishing;
 pub mod head;
+mod line;
 pub(crate) mod rates;
 
 use std::borrow::Cow;
@@ -29,13 +30,14 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::header::CONNECTION;
-use http::{HeaderValue, Request, Response, Version};
+use http::{HeaderValue, Request, Response};
 use http_body_util::Full;
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::answered::Answered;
 use self::finishing::Finishing;
+pub use self::line::Line;
 use self::rates::Rates;
 use crate::audit::{Audit, Event, Outcome, Receipt};
 use crate::config::{Config, Limits};
@@ -111,20 +113,23 @@ impl Gateway {
     /// Answers a request.
     pub async fn answer(
         self: Arc<Self>,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         peer: Peer,
+        line: Arc<Line>,
     ) -> Response<Full<Bytes>> {
         let started = Instant::now();
         let context = Context::of(request.headers(), peer);
-        // Such a connection can't be used again while the body is not read.
-        let leaves_body = request.version() < Version::HTTP_2 && !request.body().is_end_stream();
         let mut seen = Seen::default();
-        let mut response = match self.clone().journey(&context, request, &mut seen).await {
+        let work = self.clone().journey(&context, &mut request, &line, &mut seen);
+        let mut response = match work.await {
             Ok(answer) => reply::json(answer.status, answer.body, context.request_id),
             Err(problem) => problem.response(context.request_id),
         };
-        let Seen { operation, decision, caller, receipt, nonce, body_is_read } = seen;
-        if leaves_body && !body_is_read {
+        let Seen { operation, decision, caller, receipt, nonce, is_in_line } = seen;
+        if is_in_line {
+            line.join(request.version());
+        }
+        if !body::leaves_connection(&mut request, &self.limits).await {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         reply::attach(&mut response, receipt.as_ref(), nonce.as_deref());
@@ -141,14 +146,15 @@ impl Gateway {
     async fn journey(
         self: Arc<Self>,
         context: &Context,
-        request: Request<Incoming>,
+        request: &mut Request<Incoming>,
+        line: &Line,
         seen: &mut Seen,
     ) -> Result<Answer, Problem> {
-        let slot = self.admit()?;
-        head::check(&request, &self.limits)?;
+        let slot = self.admit(line, seen).await?;
+        head::check(request, &self.limits)?;
         let operation = operation::route(request.method(), request.uri().path())?;
         seen.operation = operation.name;
-        head::check_target(&request)?;
+        head::check_target(request)?;
         let decided = self.decide(context, operation, request, seen).await;
         seen.decision = match &decided {
             Ok(_) => "allow",
@@ -171,8 +177,19 @@ impl Gateway {
         result
     }
 
-    fn admit(&self) -> Result<Slot, Problem> {
-        let permit = Arc::clone(&self.slots).try_acquire_owned().map_err(|_| {
+    /// A place among the requests in flight, at once or for those in line a little later.
+    async fn admit(&self, line: &Line, seen: &mut Seen) -> Result<Slot, Problem> {
+        let slots = Arc::clone(&self.slots);
+        let place = match line.patience() {
+            None => slots.try_acquire_owned().ok(),
+            Some(patience) => {
+                seen.is_in_line = true;
+                let place = tokio::time::timeout(patience, slots.acquire_owned()).await;
+                place.ok().and_then(Result::ok)
+            }
+        };
+        let permit = place.ok_or_else(|| {
+            seen.is_in_line = true;
             self.metrics.shed.with_label_values(&["in_flight"]).inc();
             Problem::new(Code::Overloaded, "too many requests are in flight; try again")
         })?;
@@ -184,15 +201,15 @@ impl Gateway {
         &self,
         context: &Context,
         operation: &'static Operation,
-        request: Request<Incoming>,
+        request: &mut Request<Incoming>,
         seen: &mut Seen,
     ) -> Result<Permitted, NotPermitted> {
         let refuse = |unauthenticated| self.refuse(context, unauthenticated);
-        let call = Call::of(&request, context.certificate);
+        let call = Call::of(request, context.certificate);
         let principal = self.identity.authenticate(call).await.map_err(refuse)?;
         seen.caller = Some(Arc::clone(principal.verified()));
         seen.nonce = self.identity.nonce(&principal);
-        let change = self.read(&principal, operation, request, seen).await?;
+        let change = self.read(&principal, operation, request).await?;
         // The body may have taken its time.
         self.identity.recheck(&principal).map_err(refuse)?;
         self.roles.authorize(principal, change).map_err(|denied| {
@@ -206,8 +223,7 @@ impl Gateway {
         &self,
         principal: &Principal,
         operation: &'static Operation,
-        request: Request<Incoming>,
-        seen: &mut Seen,
+        request: &mut Request<Incoming>,
     ) -> Result<Box<dyn Change>, Refused> {
         let refused = |problem| Refused::new(problem, Arc::clone(principal.verified()), None);
         if let Some(rates) = &self.rates {
@@ -215,7 +231,6 @@ impl Gateway {
         }
         let body = body::read(request, &self.limits).await;
         let body = body.map_err(|error| refused(error.into()))?;
-        seen.body_is_read = true;
         let change = (operation.decode)(&body, self.limits.users);
         change.map_err(|fault| refused(fault.into()))
     }
@@ -321,14 +336,15 @@ struct Seen {
     receipt: Option<Receipt>,
     /// For the caller's next proof.
     nonce: Option<String>,
-    body_is_read: bool,
+    /// Whether it stood in line for a place, or the next one on its connection should.
+    is_in_line: bool,
 }
 
 impl Default for Seen {
     fn default() -> Self {
         let (operation, decision) = ("none", "none");
         let (caller, receipt, nonce) = (None, None, None);
-        Self { operation, decision, caller, receipt, nonce, body_is_read: false }
+        Self { operation, decision, caller, receipt, nonce, is_in_line: false }
     }
 }
 

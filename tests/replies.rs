@@ -7,6 +7,7 @@ mod support;
 
 use std::io::{BufReader, Read, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -379,6 +380,17 @@ fn requests_beyond_the_places_are_refused_quickly() {
     assert_eq!(world.gateway.metric("cms_gateway_in_flight"), Some(1.0));
     let shed = world.gateway.metric("cms_gateway_shed_total{at=\"in_flight\"}");
     assert_eq!(shed, Some(1.0));
+
+    // Who does not heed Retry-After has to wait a while, on the connection that it has.
+    let mut stream = TcpStream::connect(world.gateway.api).unwrap();
+    let mut answers = BufReader::new(stream.try_clone().unwrap());
+    let again = request(&token, SAMPLE).replace("Connection: close\r\n", "");
+    let start = Instant::now();
+    for _ in 0..3 {
+        stream.write_all(again.as_bytes()).unwrap();
+        assert_eq!(next_status(&mut answers), 503);
+    }
+    assert!(start.elapsed() >= Duration::from_millis(500), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -393,22 +405,38 @@ fn connections_beyond_the_places_are_told_so() {
     assert_is(&support::parse(&answer), 503, "GW-9001");
 }
 
+/// Who is refused before its body is looked at needs no new connection for its next try, if the body
+/// is there and of a size that is read at all.
 #[test]
-fn a_connection_whose_body_nobody_reads_is_said_to_close() {
+fn a_connection_stays_unless_there_is_more_of_a_body() {
     let world = World::start();
     world.gateway.wait_until_ready();
     let keeping =
         |token: &str, body: &str| request(token, body).replace("Connection: close\r\n", "");
-    let refused = exchange(world.gateway.api, keeping("e30.e30.AA", SAMPLE).as_bytes());
-    assert_eq!((refused.status, refused.header("connection")), (401, Some("close")));
-    // Where it was read, or there is none, the connection stays.
-    for (token, body, status) in [(world.supervisor(), SAMPLE, 200), (world.supervisor(), "{", 400)]
-    {
+    for (token, body, status) in [
+        ("e30.e30.AA".to_owned(), SAMPLE, 401),
+        (world.supervisor(), SAMPLE, 200),
+        (world.supervisor(), "{", 400),
+    ] {
         let mut stream = TcpStream::connect(world.gateway.api).unwrap();
         let mut answers = BufReader::new(stream.try_clone().unwrap());
         for _ in 0..2 {
             stream.write_all(keeping(&token, body).as_bytes()).unwrap();
             assert_eq!(next_status(&mut answers), status);
         }
+        stream.write_all(keeping(&world.supervisor(), SAMPLE).as_bytes()).unwrap();
+        assert_eq!(next_status(&mut answers), 200, "after {status}");
+    }
+    let refused = keeping("e30.e30.AA", SAMPLE);
+    let (head, _) = refused.split_once("\r\n\r\n").unwrap();
+    let length =
+        |length: &str| head.replace("Content-Length", &format!("Content-Length: {length}\r\nX"));
+    for (what, request) in [
+        ("one that is too large", format!("{}\r\n\r\n{SAMPLE}", length("70000"))),
+        ("one that does not come", format!("{head}\r\n\r\n")),
+        ("one that is kept back", format!("{head}\r\nExpect: 100-continue\r\n\r\n")),
+    ] {
+        let refused = exchange(world.gateway.api, request.as_bytes());
+        assert_eq!((refused.status, refused.header("connection")), (401, Some("close")), "{what}");
     }
 }

@@ -3,12 +3,16 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_ENCODING, CONTENT_TYPE};
-use http::{HeaderMap, Request};
+use http::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT};
+use http::{HeaderMap, Request, Version};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
+use tower::BoxError;
 
 use crate::config::Limits;
+
+/// How long is waited for a body that nobody wants.
+const PATIENCE: Duration = Duration::from_millis(20);
 
 /// Why a body can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -31,9 +35,12 @@ pub enum BodyError {
 }
 
 /// Reads all of a body that says it is JSON.
-pub(super) async fn read(request: Request<Incoming>, limits: &Limits) -> Result<Bytes, BodyError> {
-    let (head, body) = request.into_parts();
-    is_json(&head.headers)?;
+pub(super) async fn read(
+    request: &mut Request<Incoming>,
+    limits: &Limits,
+) -> Result<Bytes, BodyError> {
+    is_json(request.headers())?;
+    let body = request.body_mut();
     // What announces itself as too large is not read at all.
     if body.size_hint().lower() > limits.body as u64 {
         return Err(BodyError::TooLarge(limits.body));
@@ -45,6 +52,28 @@ pub(super) async fn read(request: Request<Incoming>, limits: &Limits) -> Result<
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge(limits.body)),
         Ok(Err(_)) => Err(BodyError::Broken),
     }
+}
+
+/// Whether the request's connection can be used for another one: it can't as long as there is more of
+/// a body. One that nobody wants and that is about to be there is read for that.
+pub(super) async fn leaves_connection(request: &mut Request<Incoming>, limits: &Limits) -> bool {
+    if request.version() >= Version::HTTP_2 || request.body().is_end_stream() {
+        return true;
+    }
+    // A client that expects to be asked for its body keeps it until it is.
+    let is_held_back = request.headers().contains_key(EXPECT);
+    let body = request.body_mut();
+    if is_held_back || body.size_hint().lower() > limits.body as u64 {
+        return false;
+    }
+    let mut rest = Limited::new(body, limits.body);
+    let discarded = async {
+        while let Some(frame) = rest.frame().await {
+            frame?;
+        }
+        Ok::<_, BoxError>(())
+    };
+    matches!(tokio::time::timeout(PATIENCE, discarded).await, Ok(Ok(())))
 }
 
 /// JSON has no charset but UTF-8 (RFC 8259, section 8.1), so one may be named and must be that.
