@@ -5,14 +5,15 @@
 
 use std::mem;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 
 /// The most messages that are taken at once.
 const LARGEST: usize = 1024;
-/// How often at the most all who are ready are let before the bell.
-const MOST_ROUNDS: usize = 64;
+/// How long at the most those who are ready are let before the bell. Where very many are, each round
+/// of them takes its time.
+const GATHERING: Duration = Duration::from_millis(10);
 
 /// Messages on their way to the writer.
 #[derive(Debug)]
@@ -94,6 +95,10 @@ impl<T> Queue<T> {
 impl<T> Ringer<'_, T> {
     /// Rings as soon as the writer waits for it and no task that is ready has another message.
     pub(super) async fn ring(self) {
+        self.ring_within(GATHERING).await;
+    }
+
+    async fn ring_within(self, gathering: Duration) {
         loop {
             // From here on it is not missed.
             let told = self.0.waits.notified();
@@ -102,10 +107,10 @@ impl<T> Ringer<'_, T> {
             }
             told.await;
         }
-        let mut before = 0;
-        for _ in 0..MOST_ROUNDS {
+        let (start, mut before) = (Instant::now(), 0);
+        loop {
             let messages = self.0.state().messages.len();
-            if messages == before || messages >= LARGEST {
+            if messages == before || messages >= LARGEST || start.elapsed() >= gathering {
                 break;
             }
             before = messages;
@@ -190,7 +195,7 @@ mod tests {
     #[tokio::test]
     async fn the_bell_rings_once_the_writer_waits_and_nobody_has_more() {
         let (queue, taker) = queue();
-        let mut ringing = pin!(queue.push(0).unwrap().unwrap().ring());
+        let mut ringing = pin!(queue.push(0).unwrap().unwrap().ring_within(Duration::MAX));
         assert!(is_pending(ringing.as_mut()), "nobody waits for it");
         let writer = std::thread::spawn(move || (taker.take(None), taker));
         while !queue.is_awaited() {
@@ -204,6 +209,25 @@ mod tests {
         };
         tokio::join!(ringing, put_in);
         assert_eq!(writer.join().unwrap().0.unwrap(), [0, 1, 2, 3]);
+    }
+
+    #[tokio::test]
+    async fn the_bell_rings_soon_however_many_have_more() {
+        let (queue, taker) = queue();
+        let ringer = queue.push(0).unwrap().unwrap();
+        let writer = std::thread::spawn(move || taker.take(None));
+        while !queue.is_awaited() {
+            std::thread::yield_now();
+        }
+        let one_more_each_round = async {
+            while queue.push(1).is_ok() {
+                // As many others' requests would.
+                std::thread::sleep(GATHERING);
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::join!(ringer.ring(), one_more_each_round);
+        assert!(writer.join().unwrap().unwrap().len() < 10);
     }
 
     #[tokio::test]
