@@ -36,6 +36,7 @@ use hyper::body::Incoming;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::answered::Answered;
+use self::body::Left;
 use self::finishing::Finishing;
 pub use self::line::Line;
 use self::rates::Rates;
@@ -125,11 +126,11 @@ impl Gateway {
             Ok(answer) => reply::json(answer.status, answer.body, context.request_id),
             Err(problem) => problem.response(context.request_id),
         };
-        let Seen { operation, decision, caller, receipt, nonce, is_in_line } = seen;
+        let Seen { operation, decision, caller, receipt, nonce, is_in_line, body } = seen;
         if is_in_line {
             line.join(request.version());
         }
-        if !body::leaves_connection(&mut request, &self.limits).await {
+        if !body::leaves_connection(&mut request, body, &self.limits).await {
             response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         }
         reply::attach(&mut response, receipt.as_ref(), nonce.as_deref());
@@ -209,7 +210,7 @@ impl Gateway {
         let principal = self.identity.authenticate(call).await.map_err(refuse)?;
         seen.caller = Some(Arc::clone(principal.verified()));
         seen.nonce = self.identity.nonce(&principal);
-        let change = self.read(&principal, operation, request).await?;
+        let change = self.read(&principal, operation, request, seen).await?;
         // The body may have taken its time.
         self.identity.recheck(&principal).map_err(refuse)?;
         self.roles.authorize(principal, change).map_err(|denied| {
@@ -224,12 +225,14 @@ impl Gateway {
         principal: &Principal,
         operation: &'static Operation,
         request: &mut Request<Incoming>,
+        seen: &mut Seen,
     ) -> Result<Box<dyn Change>, Refused> {
         let refused = |problem| Refused::new(problem, Arc::clone(principal.verified()), None);
         if let Some(rates) = &self.rates {
             rates.admit(principal).map_err(refused)?;
         }
         let body = body::read(request, &self.limits).await;
+        seen.body = Left::by(&body);
         let body = body.map_err(|error| refused(error.into()))?;
         let change = (operation.decode)(&body, self.limits.users);
         change.map_err(|fault| refused(fault.into()))
@@ -338,13 +341,15 @@ struct Seen {
     nonce: Option<String>,
     /// Whether it stood in line for a place, or the next one on its connection should.
     is_in_line: bool,
+    body: Left,
 }
 
 impl Default for Seen {
     fn default() -> Self {
         let (operation, decision) = ("none", "none");
         let (caller, receipt, nonce) = (None, None, None);
-        Self { operation, decision, caller, receipt, nonce, is_in_line: false }
+        let (is_in_line, body) = (false, Left::Unread);
+        Self { operation, decision, caller, receipt, nonce, is_in_line, body }
     }
 }
 

@@ -381,7 +381,8 @@ fn requests_beyond_the_places_are_refused_quickly() {
     let shed = world.gateway.metric("cms_gateway_shed_total{at=\"in_flight\"}");
     assert_eq!(shed, Some(1.0));
 
-    // Who does not heed Retry-After has to wait a while, on the connection that it has.
+    // The next one has to wait a while, on the connection that it has: who does not heed Retry-After,
+    // and who does, lest it never be served beside the others.
     let mut stream = TcpStream::connect(world.gateway.api).unwrap();
     let mut answers = BufReader::new(stream.try_clone().unwrap());
     let again = request(&token, SAMPLE).replace("Connection: close\r\n", "");
@@ -391,6 +392,11 @@ fn requests_beyond_the_places_are_refused_quickly() {
         assert_eq!(next_status(&mut answers), 503);
     }
     assert!(start.elapsed() >= Duration::from_millis(500), "{:?}", start.elapsed());
+    std::thread::sleep(Duration::from_secs(1));
+    let start = Instant::now();
+    stream.write_all(again.as_bytes()).unwrap();
+    assert_eq!(next_status(&mut answers), 503);
+    assert!(start.elapsed() >= Duration::from_millis(250), "{:?}", start.elapsed());
 }
 
 #[test]
@@ -438,5 +444,21 @@ fn a_connection_stays_unless_there_is_more_of_a_body() {
     ] {
         let refused = exchange(world.gateway.api, request.as_bytes());
         assert_eq!((refused.status, refused.header("connection")), (401, Some("close")), "{what}");
+    }
+    let good = keeping(&world.supervisor(), SAMPLE);
+    let (head, _) = good.split_once("Content-Length").unwrap();
+    let chunked =
+        |head: &str, body: &str| format!("{head}Transfer-Encoding: chunked\r\n\r\n{body}");
+    let broken = exchange(world.gateway.api, chunked(head, "zz\r\n{}\r\n").as_bytes());
+    assert_eq!((broken.status, broken.header("connection")), (400, Some("close")));
+    let mut stream = TcpStream::connect(world.gateway.api).unwrap();
+    let mut answers = BufReader::new(stream.try_clone().unwrap());
+    let whole = format!("{:x}\r\n{SAMPLE}\r\n0\r\n\r\n", SAMPLE.len());
+    for expecting in ["Expect: 100-continue\r\n", ""] {
+        stream.write_all(chunked(&format!("{head}{expecting}"), &whole).as_bytes()).unwrap();
+        if !expecting.is_empty() {
+            assert_eq!(next_status(&mut answers), 100);
+        }
+        assert_eq!(next_status(&mut answers), 200);
     }
 }

@@ -34,6 +34,27 @@ pub enum BodyError {
     Broken,
 }
 
+/// What is left of a body, as far as is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
+    /// It was read to its end.
+    Nothing,
+    /// Nobody can tell where it ends.
+    Broken,
+    /// There may be more of it.
+    Unread,
+}
+
+impl Left {
+    pub(super) fn by<T>(read: &Result<T, BodyError>) -> Self {
+        match read {
+            Ok(_) => Self::Nothing,
+            Err(BodyError::Broken) => Self::Broken,
+            Err(_) => Self::Unread,
+        }
+    }
+}
+
 /// Reads all of a body that says it is JSON.
 pub(super) async fn read(
     request: &mut Request<Incoming>,
@@ -56,9 +77,16 @@ pub(super) async fn read(
 
 /// Whether the request's connection can be used for another one: it can't as long as there is more of
 /// a body. One that nobody wants and that is about to be there is read for that.
-pub(super) async fn leaves_connection(request: &mut Request<Incoming>, limits: &Limits) -> bool {
+pub(super) async fn leaves_connection(
+    request: &mut Request<Incoming>,
+    left: Left,
+    limits: &Limits,
+) -> bool {
     if request.version() >= Version::HTTP_2 || request.body().is_end_stream() {
         return true;
+    }
+    if left != Left::Unread {
+        return left == Left::Nothing;
     }
     // A client that expects to be asked for its body keeps it until it is.
     let is_held_back = request.headers().contains_key(EXPECT);
