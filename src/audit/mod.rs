@@ -58,10 +58,10 @@ pub mod verify;
 mod writer;
 
 use std::fmt::{self, Display};
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 pub use self::journal::{OpenError, Unavailable};
 pub use self::record::{Event, Outcome};
@@ -72,10 +72,14 @@ use self::record::{Decision, Draft, Gateway, Record};
 use self::writer::Entry;
 use crate::config;
 use crate::context::Context;
+use crate::disk::Disk;
 use crate::identity::{Refusal, Verified};
 use crate::operation::Facts;
 use crate::policy::Permitted;
 use crate::telemetry::Metrics;
+
+/// How long the file system may take to say what is free.
+const LOOK: Duration = Duration::from_millis(500);
 
 /// The trail as the gateway writes to it.
 #[derive(Debug)]
@@ -95,12 +99,16 @@ struct Space {
     /// Fewer bytes than these are too few.
     low: u64,
     is_low: AtomicBool,
+    disk: Disk,
 }
 
 impl Space {
-    fn free(&self) -> io::Result<u64> {
-        let found = rustix::fs::statvfs(&self.directory)?;
-        Ok(found.f_bavail.saturating_mul(found.f_frsize))
+    /// Nothing where the file system can't be asked, or does not answer soon.
+    async fn free(&self) -> Option<u64> {
+        let directory = self.directory.clone();
+        let asked = self.disk.ask(LOOK, move || rustix::fs::statvfs(&directory));
+        let found = asked.await?.ok()?;
+        Some(found.f_bavail.saturating_mul(found.f_frsize))
     }
 }
 
@@ -169,7 +177,12 @@ impl Audit {
         let anonymous = Refusal::all().map(|reason| (reason, AtomicU64::new(0))).collect();
         let audit = {
             let directory = settings.directory.clone();
-            let space = Space { directory, low: settings.low_space, is_low: false.into() };
+            let space = Space {
+                directory,
+                low: settings.low_space,
+                is_low: false.into(),
+                disk: Disk::default(),
+            };
             let metrics = Arc::clone(metrics);
             Arc::new(Self { journal, gateway, origin: origin.into(), space, metrics, anonymous })
         };
@@ -191,9 +204,9 @@ impl Audit {
 
     /// Looks at the disk, once a second: whether it answers, and whether there is room. Too little
     /// is recorded.
-    pub fn watch_disk(self: &Arc<Self>) {
+    pub async fn watch_disk(self: &Arc<Self>) {
         self.journal.release_if_stalled();
-        let Ok(free) = self.space.free() else { return };
+        let Some(free) = self.space.free().await else { return };
         self.metrics.audit_free.set(i64::try_from(free).unwrap_or(i64::MAX));
         let is_low = free < self.space.low;
         if self.space.is_low.swap(is_low, Ordering::Relaxed) != is_low {

@@ -104,7 +104,7 @@ impl Server {
             loop {
                 second.tick().await;
                 audit.record_anonymous();
-                audit.watch_disk();
+                audit.watch_disk().await;
             }
         });
 
