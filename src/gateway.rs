@@ -130,9 +130,6 @@ impl Gateway {
         if is_in_line {
             line.join(request.version());
         }
-        if !body::leaves_connection(&mut request, body, &self.limits).await {
-            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-        }
         reply::attach(&mut response, receipt.as_ref(), nonce.as_deref());
         if let (Some(rates), Some(caller)) = (&self.rates, &caller) {
             reply::attach_standing(&mut response, rates.standing(caller));
@@ -141,6 +138,10 @@ impl Gateway {
         let elapsed = started.elapsed();
         self.answered.count(&self.metrics, (operation, decision, status), elapsed);
         tracing::debug!(request_id = %context.request_id, operation, decision, %status, ?elapsed, "answered");
+        // The last of all, as it may wait, and the client may hang up meanwhile.
+        if !body::leaves_connection(&mut request, body, &self.limits).await {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
         response
     }
 
