@@ -151,6 +151,8 @@ pub struct Limits {
     pub head_timeout: Duration,
     /// How long a request's body may take.
     pub body_timeout: Duration,
+    /// How long a connection may be open without a request.
+    pub idle_timeout: Duration,
     /// How many requests one caller may make.
     pub rate: Option<Rate>,
 }

@@ -296,7 +296,8 @@ fn limits(mut section: Section) -> Limits {
         in_flight: section.integer("in_flight", 1024, 1..=100_000) as usize,
         connections: section.integer("connections", 10_000, 1..=1_000_000) as usize,
         head_timeout: section.duration("head_timeout", 10 * SECOND, timeouts.clone()),
-        body_timeout: section.duration("body_timeout", 10 * SECOND, timeouts),
+        body_timeout: section.duration("body_timeout", 10 * SECOND, timeouts.clone()),
+        idle_timeout: section.duration("idle_timeout", 75 * SECOND, timeouts),
         rate: section.has("rate").then(|| rate(section.section("rate"))).flatten(),
     }
 }

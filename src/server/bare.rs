@@ -9,6 +9,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use uuid::Uuid;
 
@@ -18,13 +19,20 @@ use crate::reply::{Code, Problem};
 #[derive(Debug)]
 pub(super) struct Shaped<S> {
     stream: S,
+    /// What was read of it before hyper had it.
+    before: Bytes,
     /// What is written in the stead of hyper's answer, and how much of it has been.
     instead: Option<(Vec<u8>, usize)>,
 }
 
 impl<S: AsyncWrite + Unpin> Shaped<S> {
-    pub(super) fn new(stream: S) -> Self {
-        Self { stream, instead: None }
+    pub(super) fn new(stream: S, before: Bytes) -> Self {
+        Self { stream, before, instead: None }
+    }
+
+    /// The stream, and what hyper has not read of what was read before.
+    pub(super) fn into_inner(self) -> (S, Bytes) {
+        (self.stream, self.before)
     }
 
     fn poll_instead(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -50,7 +58,12 @@ impl<S: AsyncRead + Unpin> AsyncRead for Shaped<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(context, buffer)
+        if self.before.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(context, buffer);
+        }
+        let fits = self.before.len().min(buffer.remaining());
+        buffer.put_slice(&self.before.copy_to_bytes(fits));
+        Poll::Ready(Ok(()))
     }
 }
 

@@ -4,6 +4,7 @@ mod admin;
 mod api;
 mod bare;
 mod certificate;
+mod connection;
 mod lent;
 mod listener;
 

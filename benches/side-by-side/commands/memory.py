@@ -21,7 +21,7 @@ def add_arguments(parser):
 
 def run(lab, options):
     signer = lab.signer("RS256")
-    limits = f'connections = {options.connections + 100}\nhead_timeout = "5m"'
+    limits = f'connections = {options.connections + 100}\nidle_timeout = "5m"'
     rows = []
     for proxy in (proxies.haproxy(lab, signer), proxies.gateway(lab, signer, limits=limits)):
         with lab.upstream(), lab.proxy(proxy) as process:
