@@ -9,6 +9,7 @@ pub mod aws;
 pub mod credential;
 mod document;
 mod fault;
+mod fingerprint;
 mod introspection;
 mod issuers;
 mod listen;
@@ -21,6 +22,7 @@ mod upstream;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
@@ -28,9 +30,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{SHA256, digest};
+
 pub use self::credential::Credential;
 pub use self::document::VARIABLE_PREFIX;
 pub use self::fault::{Fault, Faults, Place};
+pub use self::fingerprint::Fingerprints;
 pub use self::introspection::Introspection;
 pub(crate) use self::issuers::may_be_fetched;
 pub use self::issuers::{Freshness, Issuer, KeySource, Keys, Proof, TokenType, Trust};
@@ -65,6 +70,26 @@ pub struct Config {
     pub limits: Limits,
     /// `[drain]`
     pub drain: Drain,
+    /// `[log]`
+    pub log: Log,
+    /// What each part says, to be compared with another configuration's.
+    pub fingerprints: Fingerprints,
+    /// SHA-256 of the file, in hexadecimal digits.
+    pub sha256: String,
+}
+
+impl Config {
+    /// The place that one of the issuers has in another configuration, if all of it is the same there.
+    pub(crate) fn same_issuer(&self, place: usize, there: &Self) -> Option<usize> {
+        let name = &self.issuers.get(place)?.issuer;
+        let other = there.issuers.iter().position(|issuer| issuer.issuer == *name)?;
+        let (key, other_key) = (format!("issuers[{place}]"), format!("issuers[{other}]"));
+        let own = &self.fingerprints;
+        let is_same = own.is_same(&key, &there.fingerprints, &other_key)
+            // What proofs name and whether there are client certificates is said there.
+            && own.are_same(&["listen"], &there.fingerprints);
+        is_same.then_some(other)
+    }
 }
 
 /// Where the gateway listens.
@@ -158,7 +183,7 @@ pub struct Limits {
 }
 
 /// How many requests one caller may make.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     /// So many requests,
     pub requests: NonZeroU32,
@@ -168,9 +193,18 @@ pub struct Rate {
     pub burst: NonZeroU32,
 }
 
+/// What is logged.
+#[derive(Debug, Clone, Copy)]
+pub struct Log {
+    /// Of the gateway's own messages, those of this level and above.
+    pub level: tracing::Level,
+}
+
 /// How the gateway stops.
 #[derive(Debug, Clone, Copy)]
 pub struct Drain {
+    /// How long it goes on serving, no longer ready, before it accepts nothing more.
+    pub delay: Duration,
     /// How long requests in flight may take to end.
     pub timeout: Duration,
 }
@@ -205,7 +239,33 @@ pub fn load_policy(file: &Path) -> Result<Policy, Faults> {
     let decides = |fault: &Fault| {
         fault.key.is_empty() || ["roles", "limits"].iter().any(|name| fault.key.starts_with(name))
     };
-    read(file, &environment(), sections::policy, decides)
+    parse(file, &read(file)?, &environment(), sections::policy, decides)
+}
+
+/// As [`load`], of what was read from the file.
+///
+/// # Errors
+///
+/// Every fault, each with its place and what would be right.
+pub(crate) fn load_bytes(file: &Path, content: &[u8]) -> Result<Config, Faults> {
+    let text = std::str::from_utf8(content).map_err(|error| unreadable(file, &error))?;
+    load_text_with(file, text, &environment())
+}
+
+fn load_text_with(
+    file: &Path,
+    text: &str,
+    environment: &BTreeMap<String, String>,
+) -> Result<Config, Faults> {
+    let mut config =
+        parse(file, text, environment, |root| sections::config(root, environment), |_| true)?;
+    config.sha256 = sha256(text.as_bytes());
+    Ok(config)
+}
+
+/// By which a file is known in the log and on record.
+pub(crate) fn sha256(content: &[u8]) -> String {
+    digest(&SHA256, content).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// As [`load`], with an environment of the caller's.
@@ -214,7 +274,7 @@ pub fn load_policy(file: &Path) -> Result<Policy, Faults> {
 ///
 /// Every fault, each with its place and what would be right.
 pub fn load_with(file: &Path, environment: &BTreeMap<String, String>) -> Result<Config, Faults> {
-    read(file, environment, |section| sections::config(section, environment), |_| true)
+    load_text_with(file, &read(file)?, environment)
 }
 
 /// The variables of this process that are text.
@@ -224,9 +284,21 @@ fn environment() -> BTreeMap<String, String> {
         .collect()
 }
 
-/// What `take` finds in a file, if none of the faults counts.
-fn read<T>(
+fn read(file: &Path) -> Result<String, Faults> {
+    std::fs::read_to_string(file).map_err(|error| unreadable(file, &error))
+}
+
+/// A file of which nothing is known.
+fn unreadable(file: &Path, error: &dyn Display) -> Faults {
+    let message = format!("can't be read: {error}");
+    let fault = Fault { place: Place::Line(1), key: String::new(), message };
+    Faults { file: file.to_owned(), faults: vec![fault] }
+}
+
+/// What `take` finds in a file's text, if none of the faults counts.
+fn parse<T>(
     file: &Path,
+    text: &str,
     environment: &BTreeMap<String, String>,
     take: impl FnOnce(section::Section) -> Option<T>,
     counts: impl Fn(&Fault) -> bool,
@@ -235,15 +307,11 @@ fn read<T>(
         faults.sort();
         Faults { file: file.to_owned(), faults }
     };
-    let text = std::fs::read_to_string(file).map_err(|error| {
-        let message = format!("can't be read: {error}");
-        refused(vec![Fault { place: Place::Line(1), key: String::new(), message }])
-    })?;
-    let root = document::read(&text, environment).map_err(refused)?;
+    let root = document::read(text, environment).map_err(refused)?;
     let folder = file.parent().unwrap_or(Path::new(""));
-    let faults = Rc::new(RefCell::default());
-    let taken = take(section::Section::root(root, folder, &faults));
-    let mut faults = faults.take();
+    let notes = Rc::new(RefCell::default());
+    let taken = take(section::Section::root(root, folder, &notes));
+    let mut faults = notes.take().faults;
     faults.retain(counts);
     match taken {
         Some(taken) if faults.is_empty() => Ok(taken),

@@ -16,6 +16,7 @@ use bytesize::ByteSize;
 
 use super::document::{Node, Value};
 use super::fault::{Fault, Place};
+use super::fingerprint::Fingerprints;
 
 /// A table of the configuration, whose keys are taken out one by one.
 pub(super) struct Section {
@@ -25,8 +26,16 @@ pub(super) struct Section {
     /// Where the keys stood that were taken out.
     taken: BTreeMap<String, Place>,
     asked: RefCell<Vec<String>>,
-    faults: Rc<RefCell<Vec<Fault>>>,
+    notes: Rc<RefCell<Notes>>,
     folder: Rc<PathBuf>,
+}
+
+/// What is found out about a configuration while it is read.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    pub(super) faults: Vec<Fault>,
+    /// The content of files that were read, and for which key.
+    pub(super) files: Vec<(String, Vec<u8>)>,
 }
 
 /// A value and the place of its key, for a fault that is found later.
@@ -38,7 +47,7 @@ pub(super) struct Located<T> {
 }
 
 impl Section {
-    pub(super) fn root(node: Node, folder: &Path, faults: &Rc<RefCell<Vec<Fault>>>) -> Self {
+    pub(super) fn root(node: Node, folder: &Path, notes: &Rc<RefCell<Notes>>) -> Self {
         let keys = match node.value {
             Value::Table(keys) => keys,
             _ => BTreeMap::new(),
@@ -49,7 +58,7 @@ impl Section {
             keys,
             taken: BTreeMap::new(),
             asked: RefCell::default(),
-            faults: Rc::clone(faults),
+            notes: Rc::clone(notes),
             folder: Rc::new(folder.to_owned()),
         }
     }
@@ -74,11 +83,28 @@ impl Section {
     }
 
     fn fault_at(&self, place: &Place, key: &str, message: impl Display) {
-        self.faults.borrow_mut().push(Fault {
+        self.notes.borrow_mut().faults.push(Fault {
             place: place.clone(),
             key: key.to_owned(),
             message: message.to_string(),
         });
+    }
+
+    /// Notes that a file was read for a key.
+    pub(super) fn has_read(&self, file: &Located<PathBuf>, content: Vec<u8>) {
+        self.notes.borrow_mut().files.push((file.key.clone(), content));
+    }
+
+    /// What each part of the whole says.
+    pub(super) fn fingerprints(&self) -> Fingerprints {
+        Fingerprints::of(&self.keys)
+    }
+
+    /// What the files say that were read so far.
+    pub(super) fn add_files(&self, fingerprints: &mut Fingerprints) {
+        for (key, content) in &self.notes.borrow().files {
+            fingerprints.add_file(key, content);
+        }
     }
 
     fn take(&mut self, key: &str) -> Option<Node> {
@@ -153,7 +179,7 @@ impl Section {
             keys,
             taken: BTreeMap::new(),
             asked: RefCell::default(),
-            faults: Rc::clone(&self.faults),
+            notes: Rc::clone(&self.notes),
             folder: Rc::clone(&self.folder),
         }
     }
@@ -180,7 +206,7 @@ impl Section {
 
     /// Says that a key must be there, unless its value was already found at fault.
     pub(super) fn require<T>(&self, key: &str, value: Option<T>, example: &str) -> Option<T> {
-        let noted = self.faults.borrow().iter().any(|fault| fault.key == self.path_of(key));
+        let noted = self.notes.borrow().faults.iter().any(|fault| fault.key == self.path_of(key));
         if value.is_none() && !noted {
             self.fault(key, format_args!("is missing; write, for example, {key} = {example}"));
         }
@@ -428,7 +454,7 @@ pub(super) fn faults_of<T>(
     });
     let taken = take(Section::root(root, folder, &noted));
     let told = |fault: &Fault| format!("{}: {}", fault.key, fault.message);
-    let faults = noted.borrow().iter().map(told).collect();
+    let faults = noted.borrow().faults.iter().map(told).collect();
     (taken, faults)
 }
 

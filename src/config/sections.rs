@@ -11,6 +11,7 @@ use http::uri::Scheme;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use tracing::Level;
 
 use super::credential::credential;
 use super::issuers::issuers;
@@ -18,7 +19,7 @@ use super::revocation::revocation;
 use super::section::{Located, Section};
 use super::upstream::upstream;
 use super::{
-    Audit, Config, Drain, Durability, Limits, Policy, Rate, Retention, TokenCache, listen,
+    Audit, Config, Drain, Durability, Limits, Log, Policy, Rate, Retention, TokenCache, listen,
 };
 use crate::audit::note::Signer;
 use crate::operation;
@@ -31,6 +32,7 @@ pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
 
 /// The whole of it, or nothing where a part that has no default is missing or at fault.
 pub(super) fn config(mut root: Section, environment: &BTreeMap<String, String>) -> Option<Config> {
+    let mut fingerprints = root.fingerprints();
     let listen = listen::listen(root.section("listen"));
     let roles = roles(&mut root);
     let issuers = issuers(&mut root, &roles, listen.as_ref());
@@ -42,6 +44,8 @@ pub(super) fn config(mut root: Section, environment: &BTreeMap<String, String>) 
     let audit = audit(root.section("audit"));
     let limits = limits(root.section("limits"));
     let drain = drain(root.section("drain"));
+    let log = log(root.section("log"));
+    root.add_files(&mut fingerprints);
     Some(Config {
         listen: listen?,
         issuers,
@@ -53,6 +57,9 @@ pub(super) fn config(mut root: Section, environment: &BTreeMap<String, String>) 
         audit: audit?,
         limits,
         drain,
+        log,
+        fingerprints,
+        sha256: String::new(),
     })
 }
 
@@ -69,10 +76,15 @@ pub(super) fn certificates(
     section: &Section,
     file: &Located<PathBuf>,
 ) -> Option<Vec<CertificateDer<'static>>> {
-    let read = CertificateDer::pem_file_iter(&file.value)
-        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-        .map_err(|error| unreadable(section, file, "certificates in PEM", &error))
+    let expected = "certificates in PEM";
+    let content = std::fs::read(&file.value)
+        .map_err(|error| unreadable(section, file, expected, &error))
         .ok()?;
+    let read = CertificateDer::pem_slice_iter(&content)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| unreadable(section, file, expected, &error))
+        .ok()?;
+    section.has_read(file, content);
     if read.is_empty() {
         let name = file.value.display();
         section.fault_of(file, format_args!("{name} holds no certificate in PEM"));
@@ -311,5 +323,19 @@ fn rate(mut section: Section) -> Option<Rate> {
 }
 
 fn drain(mut section: Section) -> Drain {
-    Drain { timeout: section.duration("timeout", 20 * SECOND, MILLISECOND..=HOUR) }
+    Drain {
+        delay: section.duration("delay", Duration::ZERO, Duration::ZERO..=HOUR),
+        timeout: section.duration("timeout", 20 * SECOND, MILLISECOND..=HOUR),
+    }
+}
+
+fn log(mut section: Section) -> Log {
+    let levels = [
+        ("error", Level::ERROR),
+        ("warn", Level::WARN),
+        ("info", Level::INFO),
+        ("debug", Level::DEBUG),
+        ("trace", Level::TRACE),
+    ];
+    Log { level: section.choice("level", &levels).unwrap_or(Level::INFO) }
 }

@@ -86,7 +86,7 @@ mod tests {
         let faults = Rc::new(RefCell::default());
         let mut root = Section::root(root, folder, &faults);
         let dpop = dpop(root.section("issuer").section("dpop"), Some(&listen));
-        let faults = faults.take().into_iter();
+        let faults = faults.take().faults.into_iter();
         (dpop, faults.map(|fault| format!("{}: {}", fault.key, fault.message)).collect())
     }
 

@@ -1,7 +1,7 @@
 //! The metrics, after Prometheus's rules of naming. No label holds what a client chooses.
 
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
+    Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge,
     IntGaugeVec, Opts, Registry, TextEncoder,
 };
 use prometheus::{GaugeVec, core::Collector};
@@ -35,6 +35,8 @@ pub struct Metrics {
     pub audit_failures: IntCounter,
     pub audit_stdout_lost: IntCounter,
     pub audit_free: IntGauge,
+    pub config_reload: IntCounterVec,
+    pub config_last_reload_success: Gauge,
     pub circuit_open: IntGauge,
     pub upstream_connections: IntGauge,
     pub upstream_tls_load: IntCounterVec,
@@ -195,6 +197,18 @@ impl Metrics {
                 "upstream_tls_load_total",
                 "Readings of the CMS's CA and the gateway's certificate and key, by result.",
                 &["result"],
+            )?,
+            config_reload: counters(
+                "config_reload_total",
+                "Configurations that were to take the place of the one in force, by result.",
+                &["result"],
+            )?,
+            config_last_reload_success: register(
+                &registry,
+                Gauge::with_opts(opts(
+                    "config_last_reload_success_timestamp_seconds",
+                    "When the configuration in force was loaded, in Unix time.",
+                ))?,
             )?,
             circuit_open: gauge("circuit_open", "1 while none of the CMS's servers is asked.")?,
             upstream_circuit_open: register(

@@ -3,5 +3,5 @@
 mod logging;
 mod metrics;
 
-pub use self::logging::init as init_logging;
+pub use self::logging::Log;
 pub use self::metrics::Metrics;
