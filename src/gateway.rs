@@ -45,6 +45,7 @@ use crate::config::{Config, Limits};
 use crate::context::{Context, Peer};
 use crate::credential::Credentials;
 use crate::identity::{Call, Identity, Principal, Unauthenticated, Verified};
+use crate::kept::Kept;
 use crate::operation::{self, Change, Operation};
 use crate::policy::{Permitted, Roles};
 use crate::reply::{self, Code, Problem};
@@ -54,18 +55,26 @@ use crate::upstream::{Answer, Failure, Upstream};
 /// All that a request needs on its way.
 #[derive(Debug)]
 pub struct Gateway {
-    pub(crate) identity: Arc<Identity>,
-    pub(crate) credentials: Arc<Credentials>,
+    pub(crate) identity: Kept<Identity>,
+    pub(crate) credentials: Kept<Credentials>,
+    pub(crate) upstream: Kept<Upstream>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) metrics: Arc<Metrics>,
     answered: Answered,
     roles: Roles,
-    pub(crate) upstream: Arc<Upstream>,
     limits: Limits,
-    rates: Option<Rates>,
+    rates: Option<Arc<Rates>>,
     /// How many refusals of one holder are news.
-    news: Rates,
+    news: Arc<Rates>,
     slots: Arc<Semaphore>,
+}
+
+/// The parts of a gateway that have a life of their own.
+#[derive(Debug, Clone)]
+pub(crate) struct Parts {
+    pub(crate) identity: Kept<Identity>,
+    pub(crate) credentials: Kept<Credentials>,
+    pub(crate) upstream: Kept<Upstream>,
 }
 
 /// Why a request goes no further.
@@ -86,28 +95,42 @@ struct Refused {
 }
 
 impl Gateway {
-    /// Puts the stages together.
-    #[must_use]
-    pub fn new(
+    /// Puts the stages together. Callers keep what is counted of them, if their rate is as before.
+    pub(crate) fn new(
         config: &Config,
-        identity: Arc<Identity>,
-        credentials: Arc<Credentials>,
-        upstream: Arc<Upstream>,
+        parts: Parts,
         audit: Arc<Audit>,
         metrics: Arc<Metrics>,
+        before: Option<&Self>,
     ) -> Self {
+        let Parts { identity, credentials, upstream } = parts;
+        let rate = config.limits.rate;
+        let rates = match before {
+            Some(before) if before.limits.rate == rate => before.rates.clone(),
+            _ => rate.and_then(Rates::new).map(Arc::new),
+        };
+        let news = before.map_or_else(|| Arc::new(Rates::of_news()), |it| Arc::clone(&it.news));
         Self {
             identity,
             credentials,
+            upstream,
             audit,
             answered: Answered::new(&metrics),
             metrics,
             roles: config.roles.clone(),
-            upstream,
-            rates: config.limits.rate.and_then(Rates::new),
-            news: Rates::of_news(),
+            rates,
+            news,
             slots: Arc::new(Semaphore::new(config.limits.in_flight)),
             limits: config.limits.clone(),
+        }
+    }
+
+    /// What the next gateway may take over.
+    pub(crate) fn parts(&self) -> Parts {
+        Parts {
+            identity: self.identity.clone(),
+            credentials: self.credentials.clone(),
+            upstream: self.upstream.clone(),
         }
     }
 

@@ -23,6 +23,7 @@ pub mod credential;
 mod disk;
 pub mod gateway;
 pub mod identity;
+mod kept;
 pub mod operation;
 pub mod policy;
 mod random;

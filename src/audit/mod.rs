@@ -162,7 +162,7 @@ impl Events {
 }
 
 impl Audit {
-    /// Opens the trail and records the start.
+    /// Opens the trail.
     ///
     /// # Errors
     ///
@@ -175,19 +175,14 @@ impl Audit {
         let counted = Arc::clone(metrics);
         let journal = Journal::open(settings, gateway.clone(), &origin, counted)?;
         let anonymous = Refusal::all().map(|reason| (reason, AtomicU64::new(0))).collect();
-        let audit = {
-            let directory = settings.directory.clone();
-            let space = Space {
-                directory,
-                low: settings.low_space,
-                is_low: false.into(),
-                disk: Disk::default(),
-            };
-            let metrics = Arc::clone(metrics);
-            Arc::new(Self { journal, gateway, origin: origin.into(), space, metrics, anonymous })
+        let space = Space {
+            directory: settings.directory.clone(),
+            low: settings.low_space,
+            is_low: false.into(),
+            disk: Disk::default(),
         };
-        audit.events().record(Event::new("start"));
-        Ok(audit)
+        let (origin, metrics) = (origin.into(), Arc::clone(metrics));
+        Ok(Arc::new(Self { journal, gateway, origin, space, metrics, anonymous }))
     }
 
     /// A handle for those who have events to tell.

@@ -52,7 +52,7 @@ use crate::telemetry::Metrics;
 /// The issuers whose tokens are accepted, and all that decides whether one is.
 #[derive(Debug)]
 pub struct Identity {
-    issuers: Vec<TrustedIssuer>,
+    issuers: Vec<Arc<TrustedIssuer>>,
     revocations: Option<Arc<Revocations>>,
     cache: TokenCache,
     metrics: Arc<Metrics>,
@@ -119,6 +119,21 @@ impl Identity {
         events: &Events,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, IdentityError> {
+        Self::after(None, config, events, metrics)
+    }
+
+    /// As [`Identity::new`], but issuers that stay as they are keep their keys, and what was seen of
+    /// proofs.
+    ///
+    /// # Errors
+    ///
+    /// When a client for one of the other issuers' URLs can't be built.
+    pub fn after(
+        before: Option<(&Self, &Config)>,
+        config: &Config,
+        events: &Events,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Self, IdentityError> {
         let digests = Arc::new(TokenDigests::new()?);
         // Of all requests in flight, half may wait for providers, and for each the same part of
         // them: nobody of them is known yet.
@@ -126,7 +141,17 @@ impl Identity {
         let issuers = config
             .issuers
             .iter()
-            .map(|settings| TrustedIssuer::new(settings, &digests, events, waiting, metrics))
+            .enumerate()
+            .map(|(place, settings)| {
+                let same = before.and_then(|(identity, then)| {
+                    identity.issuers.get(config.same_issuer(place, then)?)
+                });
+                match same {
+                    Some(same) => Ok(Arc::clone(same)),
+                    None => TrustedIssuer::new(settings, &digests, events, waiting, metrics)
+                        .map(Arc::new),
+                }
+            })
             .collect::<Result<_, _>>()?;
         let revocations = config.revocation.as_ref().map(|settings| {
             let names = config.issuers.iter().map(|issuer| issuer.issuer.clone()).collect();
@@ -144,7 +169,7 @@ impl Identity {
         if let Some(revocations) = &self.revocations {
             tasks.spawn(Arc::clone(revocations).watch_for_ever());
         }
-        for keys in self.issuers.iter().filter_map(TrustedIssuer::keys) {
+        for keys in self.issuers.iter().filter_map(|issuer| issuer.keys()) {
             tasks.spawn(Arc::clone(keys).refresh_for_ever());
         }
         while let Some(ended) = tasks.join_next().await {
@@ -211,7 +236,7 @@ impl Identity {
     /// Whether tokens that are bound to a key are accepted (RFC 9449).
     #[must_use]
     pub fn takes_dpop(&self) -> bool {
-        self.issuers.iter().any(TrustedIssuer::takes_dpop)
+        self.issuers.iter().any(|issuer| issuer.takes_dpop())
     }
 
     /// What the token proves, remembered or found out now.
@@ -293,11 +318,11 @@ impl Identity {
     /// The issuer of tokens that are opaque. They don't say whose they are, so that only one can
     /// have them.
     fn opaque(&self) -> Option<&TrustedIssuer> {
-        self.issuers.iter().find(|issuer| issuer.is_introspected())
+        self.issuers.iter().map(|issuer| &**issuer).find(|issuer| issuer.is_introspected())
     }
 
     fn issuer(&self, name: Option<&str>) -> Result<(usize, &TrustedIssuer), Refusal> {
-        let mut issuers = self.issuers.iter().enumerate();
+        let mut issuers = self.issuers.iter().map(|issuer| &**issuer).enumerate();
         let named = issuers.find(|(_, issuer)| Some(issuer.settings.issuer.as_str()) == name);
         named.ok_or(Refusal::UnknownIssuer)
     }
@@ -335,7 +360,7 @@ impl Identity {
 
     /// Waits until every issuer's keys have been looked for once.
     pub async fn settle(&self) {
-        for keys in self.issuers.iter().filter_map(TrustedIssuer::keys) {
+        for keys in self.issuers.iter().filter_map(|issuer| issuer.keys()) {
             keys.settle().await;
         }
     }

@@ -15,9 +15,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 
-use super::listener::accept;
+use super::listener::{Hold, Listening, accept};
+use super::shared::Shared;
 use crate::credential::CredentialError;
 use crate::gateway::Gateway;
 
@@ -26,18 +28,24 @@ const CONNECTIONS: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Serves until told to stop.
-pub(super) async fn serve(
+pub(super) fn listen(
     listener: TcpListener,
-    gateway: Arc<Gateway>,
-    mut stop: watch::Receiver<bool>,
-) {
+    shared: &Arc<Shared>,
+    tasks: &mut JoinSet<()>,
+) -> Listening {
+    let (listening, hold) = Listening::at(&listener);
+    tasks.spawn(serve(listener, Arc::clone(shared), hold));
+    listening
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>, mut hold: Hold) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
-    while let Some((stream, source)) = accept(&listener, &mut stop).await {
+    while let Some((stream, source)) = accept(&listener, &mut hold.stop).await {
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
-        let gateway = Arc::clone(&gateway);
+        let shared = Arc::clone(&shared);
         tokio::spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
-                let response = answer(&gateway, request.method(), request.uri().path());
+                let response = answer(&shared, request.method(), request.uri().path());
                 async move { Ok::<_, Infallible>(response) }
             });
             let connection = http1::Builder::new()
@@ -52,7 +60,8 @@ pub(super) async fn serve(
     }
 }
 
-fn answer(gateway: &Gateway, method: &Method, path: &str) -> Response<Full<Bytes>> {
+fn answer(shared: &Shared, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    let gateway = &*shared.gateway();
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
     let (status, media_type, body) = match path {
         "/metrics" => {
@@ -62,9 +71,10 @@ fn answer(gateway: &Gateway, method: &Method, path: &str) -> Response<Full<Bytes
         }
         "/livez" => (StatusCode::OK, text, b"ok\n".to_vec()),
         "/readyz" => {
-            let lacks = lacks(gateway);
+            let lacks = lacks(shared, gateway);
             if lacks.is_empty() {
-                let warnings = warnings(gateway).into_iter().map(|it| format!("warning: {it}\n"));
+                let warnings =
+                    warnings(shared, gateway).into_iter().map(|it| format!("warning: {it}\n"));
                 let body = warnings.fold("ready\n".to_owned(), |body, warning| body + &warning);
                 (StatusCode::OK, text, body.into_bytes())
             } else {
@@ -102,17 +112,15 @@ fn answer(gateway: &Gateway, method: &Method, path: &str) -> Response<Full<Bytes
 }
 
 /// What is not ready, a line each.
-fn lacks(gateway: &Gateway) -> Vec<String> {
-    let mut lacks: Vec<String> = gateway
-        .identity
-        .issuers()
-        .filter_map(|(issuer, keys)| Some((issuer, keys?)))
-        .filter(|(_, keys)| !keys.are_usable)
-        .map(|(issuer, keys)| match keys.age {
-            None => format!("keys: none of issuer {issuer}"),
-            Some(_) => format!("keys: those of issuer {issuer} are too old"),
-        })
-        .collect();
+fn lacks(shared: &Shared, gateway: &Gateway) -> Vec<String> {
+    let draining = shared.is_draining().then(|| "draining: it is about to stop".to_owned());
+    let mut lacks: Vec<String> = draining.into_iter().collect();
+    let issuers = gateway.identity.issuers().filter_map(|(issuer, keys)| Some((issuer, keys?)));
+    let unusable = issuers.filter(|(_, keys)| !keys.are_usable);
+    lacks.extend(unusable.map(|(issuer, keys)| match keys.age {
+        None => format!("keys: none of issuer {issuer}"),
+        Some(_) => format!("keys: those of issuer {issuer} are too old"),
+    }));
     if let Some(state) = gateway.identity.revocations()
         && state.in_force.is_none()
     {
@@ -131,7 +139,12 @@ fn lacks(gateway: &Gateway) -> Vec<String> {
 }
 
 /// What is not as it should be and keeps nobody out.
-fn warnings(gateway: &Gateway) -> Vec<String> {
+fn warnings(shared: &Shared, gateway: &Gateway) -> Vec<String> {
+    let refused = shared.refused();
+    let config = refused.map(|it| {
+        let first = it.lines().next().unwrap_or_default();
+        format!("configuration: the newest is not in force: {first}")
+    });
     let fault = gateway.identity.revocations().and_then(|state| state.fault);
     let revocation =
         fault.map(|it| format!("revocation: {it}; the list that was loaded before is in force"));
@@ -146,7 +159,8 @@ fn warnings(gateway: &Gateway) -> Vec<String> {
     let upstream = gateway.upstream.trouble().map(|it| format!("upstream: {it}"));
     let audit = gateway.audit.warning().map(|it| format!("audit: {it}"));
     let cms = credential.into_iter().chain(upstream);
-    keys.chain(introspection).chain(revocation).chain(cms).chain(audit).collect()
+    let own = config.into_iter().chain(audit);
+    keys.chain(introspection).chain(revocation).chain(cms).chain(own).collect()
 }
 
 /// The issuers with their keys, for those who must know whether a new key has arrived.

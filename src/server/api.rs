@@ -5,44 +5,39 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
-use tokio_rustls::TlsAcceptor;
+use tokio::task::JoinSet;
 use uuid::Uuid;
 
-use super::connection::{Connection, Protocols};
-use super::listener::accept;
+use super::connection::Connection;
+use super::listener::{Hold, Listening, accept};
+use super::shared::Shared;
 use crate::context::Peer;
-use crate::gateway::Gateway;
 use crate::reply::{Code, Problem};
-use crate::telemetry::Metrics;
 
 /// Serves until told to stop, and until every connection has ended.
-pub(super) async fn serve(
+pub(super) fn listen(
     listener: TcpListener,
-    tls: Option<Arc<rustls::ServerConfig>>,
-    gateway: Arc<Gateway>,
-    mut stop: watch::Receiver<bool>,
-) {
-    let acceptor = tls.map(TlsAcceptor::from);
-    let protocols = Arc::new(Protocols::new(gateway.limits()));
-    let (serving, mut all_served) = mpsc::channel(1);
-    let places = Arc::new(Semaphore::new(gateway.limits().connections));
-    while let Some((stream, address)) = accept(&listener, &mut stop).await {
-        let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
-            if acceptor.is_none() {
+    shared: &Arc<Shared>,
+    tasks: &mut JoinSet<()>,
+) -> Listening {
+    let (listening, hold) = Listening::at(&listener);
+    tasks.spawn(serve(listener, Arc::clone(shared), hold));
+    listening
+}
+
+async fn serve(listener: TcpListener, shared: Arc<Shared>, mut hold: Hold) {
+    while let Some((stream, address)) = accept(&listener, &mut hold.stop).await {
+        let front = shared.front.load();
+        let Some(place) = shared.place(front.gateway.limits().connections) else {
+            if front.acceptor.is_none() {
                 tokio::spawn(refuse(stream));
             }
             continue;
         };
-        let connection = Connection {
-            peer: Peer::from(address),
-            gateway: Arc::clone(&gateway),
-            protocols: Arc::clone(&protocols),
-            stop: stop.clone(),
-            serving: serving.clone(),
-            place: Place::new(place, &gateway.metrics),
-        };
-        match acceptor.clone() {
+        let protocols = Arc::clone(&front.protocols);
+        let (shared, hold) = (Arc::clone(&shared), hold.clone());
+        let connection = Connection { peer: Peer::from(address), shared, protocols, hold, place };
+        match front.acceptor.clone() {
             None => {
                 tokio::spawn(connection.serve(stream));
             }
@@ -51,9 +46,6 @@ pub(super) async fn serve(
             }
         }
     }
-    drop((listener, serving));
-    // Nothing is ever sent: this is until every connection has let go of its end.
-    let _ = all_served.recv().await;
 }
 
 /// Tells a connection that there is no place for it, as HTTP/1.1 would have it.
@@ -65,23 +57,4 @@ async fn refuse(mut stream: TcpStream) {
         stream.shutdown().await
     };
     let _ = tokio::time::timeout(Duration::from_secs(1), write).await;
-}
-
-/// A place among the open connections.
-struct Place {
-    _permit: OwnedSemaphorePermit,
-    metrics: Arc<Metrics>,
-}
-
-impl Place {
-    fn new(permit: OwnedSemaphorePermit, metrics: &Arc<Metrics>) -> Self {
-        metrics.connections.inc();
-        Self { _permit: permit, metrics: Arc::clone(metrics) }
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.metrics.connections.dec();
-    }
 }

@@ -22,7 +22,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use uuid::Uuid;
@@ -30,9 +30,11 @@ use uuid::Uuid;
 use super::bare::Shaped;
 use super::certificate;
 use super::lent::lend;
+use super::listener::Hold;
+use super::shared::{Place, Shared};
 use crate::config::Limits;
 use crate::context::Peer;
-use crate::gateway::{Gateway, Line};
+use crate::gateway::Line;
 use crate::reply::{Code, Problem};
 
 /// The most requests at a time on one HTTP/2 connection.
@@ -50,6 +52,8 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// hyper's two halves, with its own limits on heads above the configured ones, up to which the
 /// gateway answers in its own shape.
 pub(super) struct Protocols {
+    head_timeout: Duration,
+    idle_timeout: Duration,
     http1: http1::Builder,
     http2: http2::Builder<TokioExecutor>,
 }
@@ -70,20 +74,21 @@ impl Protocols {
             .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING);
-        Self { http1, http2 }
+        let Limits { head_timeout, idle_timeout, .. } = *limits;
+        Self { head_timeout, idle_timeout, http1, http2 }
     }
 }
 
 /// A connection and what it needs.
-pub(super) struct Connection<P> {
+pub(super) struct Connection {
     pub(super) peer: Peer,
-    pub(super) gateway: Arc<Gateway>,
+    pub(super) shared: Arc<Shared>,
+    /// As they were configured when it began.
     pub(super) protocols: Arc<Protocols>,
-    pub(super) stop: watch::Receiver<bool>,
     /// Let go of when every request on it is answered.
-    pub(super) serving: mpsc::Sender<Infallible>,
+    pub(super) hold: Hold,
     /// Let go of when it is closed.
-    pub(super) place: P,
+    pub(super) place: Place,
 }
 
 /// How a connection goes on.
@@ -102,9 +107,9 @@ enum Ended {
     Otherwise,
 }
 
-impl<P> Connection<P> {
+impl Connection {
     pub(super) async fn serve_tls(mut self, stream: TcpStream, acceptor: TlsAcceptor) {
-        let within = self.gateway.limits().head_timeout;
+        let within = self.protocols.head_timeout;
         match timeout(within, acceptor.accept(stream)).await {
             Ok(Ok(stream)) => {
                 self.peer.certificate = certificate::digest_of(stream.get_ref().1);
@@ -120,8 +125,8 @@ impl<P> Connection<P> {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (stream, ended) = self.serve_all(stream).await;
-        let Self { serving, place, .. } = self;
-        drop(serving);
+        let Self { hold, place, .. } = self;
+        drop(hold);
         if let Some(stream) = stream {
             // Not in this future, which is as large as long as the connection is open.
             Box::pin(finish(stream, ended)).await;
@@ -139,12 +144,12 @@ impl<P> Connection<P> {
         loop {
             if first.is_empty() {
                 let has_begun = session.begun() > 0;
-                let limits = self.gateway.limits();
-                let patience = if has_begun { limits.idle_timeout } else { limits.head_timeout };
+                let Protocols { head_timeout, idle_timeout, .. } = *self.protocols;
+                let patience = if has_begun { idle_timeout } else { head_timeout };
                 let read = tokio::select! {
                     biased;
                     read = timeout(patience, first_bytes(&mut stream)) => read,
-                    _ = self.stop.wait_for(|stop| *stop) => return (Some(stream), Ended::Otherwise),
+                    _ = self.hold.stop.wait_for(|stop| *stop) => return (Some(stream), Ended::Otherwise),
                 };
                 first = match read {
                     Ok(Ok(first)) if !first.is_empty() => first,
@@ -173,7 +178,7 @@ impl<P> Connection<P> {
         let mut connection = Box::new(connection);
         let before = session.begun();
         let (mut seen, mut rests, mut is_stopping) = (before, false, false);
-        let Limits { head_timeout, idle_timeout, .. } = *self.gateway.limits();
+        let Protocols { head_timeout, idle_timeout, .. } = *self.protocols;
         // It is noticed within two of them, long before hyper takes the next head for late.
         let (deadline, rest) = (Instant::now() + head_timeout, REST.min(head_timeout / 4));
         let mut due = pin!(sleep(rest));
@@ -195,7 +200,7 @@ impl<P> Connection<P> {
                 ended = poll_fn(|context| connection.poll_without_shutdown(context)) => {
                     break ended.map_err(Some);
                 }
-                _ = self.stop.wait_for(|stop| *stop), if !is_stopping => {
+                _ = self.hold.stop.wait_for(|stop| *stop), if !is_stopping => {
                     is_stopping = true;
                     if session.begun() == before {
                         // It is told with the answer to the request that is on its way.
@@ -237,8 +242,8 @@ impl<P> Connection<P> {
         let connection = self.protocols.http2.serve_connection(TokioIo::new(stream), service);
         let mut connection = Box::pin(connection);
         let (mut seen, mut is_ending, mut is_stopping) = (0, false, false);
-        let limits = self.gateway.limits();
-        let mut due = pin!(sleep(limits.head_timeout));
+        let Protocols { head_timeout, idle_timeout, .. } = *self.protocols;
+        let mut due = pin!(sleep(head_timeout));
         loop {
             tokio::select! {
                 biased;
@@ -258,9 +263,9 @@ impl<P> Connection<P> {
                         connection.as_mut().graceful_shutdown();
                     }
                     seen = begun;
-                    due.as_mut().reset(Instant::now() + limits.idle_timeout);
+                    due.as_mut().reset(Instant::now() + idle_timeout);
                 }
-                _ = self.stop.wait_for(|stop| *stop), if !is_stopping => {
+                _ = self.hold.stop.wait_for(|stop| *stop), if !is_stopping => {
                     is_stopping = true;
                     connection.as_mut().graceful_shutdown();
                 }
@@ -273,7 +278,7 @@ impl<P> Connection<P> {
 
 /// What is known of a connection's requests.
 struct Session {
-    gateway: Arc<Gateway>,
+    shared: Arc<Shared>,
     peer: Peer,
     line: Arc<Line>,
     stop: watch::Receiver<bool>,
@@ -284,12 +289,12 @@ struct Session {
 }
 
 impl Session {
-    fn new<P>(connection: &Connection<P>) -> Self {
+    fn new(connection: &Connection) -> Self {
         Self {
-            gateway: Arc::clone(&connection.gateway),
+            shared: Arc::clone(&connection.shared),
             peer: connection.peer,
             line: Arc::default(),
-            stop: connection.stop.clone(),
+            stop: connection.hold.stop.clone(),
             begun: AtomicU64::new(0),
             done: AtomicU64::new(0),
             persists: AtomicBool::new(false),
@@ -319,12 +324,14 @@ impl Session {
         self.persists.store(false, Ordering::Relaxed);
         let session = UnderWay(self);
         Box::pin(async move {
-            let Session { gateway, peer, line, stop, persists, .. } = &*session.0;
+            let Session { shared, peer, line, stop, persists, .. } = &*session.0;
             let version = request.version();
             let may_persist = may_persist(version, request.headers());
-            let answer = Arc::clone(gateway).answer(request, *peer, Arc::clone(line));
-            let mut response = answer.await;
-            if version < Version::HTTP_2 && *stop.borrow() {
+            // One configuration decides on the whole request.
+            let gateway = shared.gateway();
+            let mut response = gateway.answer(request, *peer, Arc::clone(line)).await;
+            let is_at_its_end = shared.is_draining() || *stop.borrow();
+            if version < Version::HTTP_2 && is_at_its_end {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
             let is_last = response.headers().contains_key(CONNECTION);

@@ -1,10 +1,50 @@
 //! Accepting connections, until told to stop.
 
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
+
+/// A listener at work.
+pub(super) struct Listening {
+    pub(super) local: SocketAddr,
+    stop: watch::Sender<bool>,
+    /// Nothing ever comes; it ends with the last connection.
+    connections: mpsc::Receiver<Infallible>,
+}
+
+/// What a listener and its connections hold of it.
+#[derive(Clone)]
+pub(super) struct Hold {
+    pub(super) stop: watch::Receiver<bool>,
+    _connection: mpsc::Sender<Infallible>,
+}
+
+impl Listening {
+    pub(super) fn at(listener: &TcpListener) -> (Self, Hold) {
+        let local = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
+        let (stop, stopping) = watch::channel(false);
+        let (connection, connections) = mpsc::channel(1);
+        let hold = Hold { stop: stopping, _connection: connection };
+        (Self { local, stop, connections }, hold)
+    }
+
+    /// Accepts nothing more, and closes connections as soon as they have no request.
+    pub(super) fn stop(&self) {
+        self.stop.send_replace(true);
+    }
+
+    /// Waits until the last connection has ended.
+    pub(super) async fn ended(&mut self) {
+        let _ = self.connections.recv().await;
+    }
+
+    pub(super) fn has_connections(&self) -> bool {
+        !self.connections.is_closed() && self.connections.sender_strong_count() > 0
+    }
+}
 
 /// Accepts a connection; nothing once it is time to stop.
 pub(super) async fn accept(

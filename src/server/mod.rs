@@ -1,4 +1,5 @@
-//! The running gateway: its listeners, its background work, and its end.
+//! The running gateway: its listeners, its background work, its configurations one after the other,
+//! and its end.
 
 mod admin;
 mod api;
@@ -7,38 +8,46 @@ mod certificate;
 mod connection;
 mod lent;
 mod listener;
+mod parts;
+mod shared;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::net::TcpListener;
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::audit::{Audit, OpenError};
+use self::listener::Listening;
+use self::parts::Builder;
+use self::shared::{Front, Shared};
+use crate::audit::{Audit, Event, OpenError};
 use crate::config::Config;
-use crate::credential::Credentials;
 use crate::gateway::Gateway;
-use crate::identity::{Identity, IdentityError};
+use crate::identity::IdentityError;
 use crate::telemetry::Metrics;
-use crate::upstream::{TlsError, Upstream};
+use crate::upstream::TlsError;
 
 /// How long what runs in the background may take to end, at a stop.
 const LAST: Duration = Duration::from_secs(1);
+/// How much of a reason goes on record, in characters.
+const LONGEST_REASON: usize = 2000;
 
 /// A gateway that serves.
-#[derive(Debug)]
 pub struct Server {
-    api: SocketAddr,
-    admin: SocketAddr,
-    gateway: Arc<Gateway>,
-    drain: Duration,
-    stopping: watch::Sender<bool>,
-    listeners: JoinSet<()>,
+    config: Config,
+    metrics: Arc<Metrics>,
+    audit: Arc<Audit>,
+    shared: Arc<Shared>,
+    api: Listening,
+    admin: Listening,
+    /// On an address of before, until their connections have ended.
+    earlier_apis: Vec<Listening>,
+    /// Those that still serve requests of before a reload, perhaps.
+    earlier: Vec<Weak<Gateway>>,
     /// All that runs in the background; ended when dropped.
-    background: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 /// Why a gateway can't start although its configuration is good.
@@ -71,6 +80,27 @@ pub enum StartError {
     Metrics(#[from] prometheus::Error),
 }
 
+/// Why a configuration does not take the place of the one in force, although it is good.
+#[derive(Debug, thiserror::Error)]
+pub enum ReloadError {
+    /// What can't be changed while the gateway runs is changed.
+    #[error("{0}: can't be changed while the gateway runs; restart it for that")]
+    NeedsRestart(&'static str),
+    /// A part of it can't be built.
+    #[error(transparent)]
+    Start(#[from] StartError),
+    /// What is new can't be used.
+    #[error("{0}")]
+    Unusable(String),
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (api, admin) = (self.api.local, self.admin.local);
+        formatter.debug_struct("Server").field("api", &api).field("admin", &admin).finish()
+    }
+}
+
 impl Server {
     /// Opens the trail, starts the listeners and the background work.
     ///
@@ -78,80 +108,153 @@ impl Server {
     ///
     /// When a port is taken, or the audit trail has another writer.
     pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let (api, api_address) = bind("listen.api", config.listen.api).await?;
-        let (admin, admin_address) = bind("listen.admin", config.listen.admin).await?;
+        let api = bind("listen.api", config.listen.api).await?;
+        let admin = bind("listen.admin", config.listen.admin).await?;
 
         let metrics = Arc::new(Metrics::new()?);
         let audit = Audit::open(&config.audit, &metrics)?;
-        let identity = Arc::new(Identity::new(config, &audit.events(), &metrics)?);
-        let credentials =
-            Arc::new(Credentials::new(&config.credential, audit.events(), Arc::clone(&metrics)));
-        let upstream = Arc::new(Upstream::new(&config.upstream, Arc::clone(&metrics))?);
-        let gateway = Arc::new(Gateway::new(
-            config,
-            Arc::clone(&identity),
-            Arc::clone(&credentials),
-            Arc::clone(&upstream),
-            Arc::clone(&audit),
-            metrics,
-        ));
+        let mut tasks = JoinSet::new();
+        let events = audit.events();
+        let start = Event::new("start");
+        events.record(start.detail(format!("configuration sha256:{}", config.sha256)));
+        let parts = Builder { config, events, metrics: &metrics, tasks: &mut tasks }.build()?;
+        let (trail, counted) = (Arc::clone(&audit), Arc::clone(&metrics));
+        let gateway = Arc::new(Gateway::new(config, parts, trail, counted, None));
+        let shared = Arc::new(Shared::new(Front::new(config, gateway)));
+        tasks.spawn(look_after(Arc::clone(&audit)));
 
-        let mut background = JoinSet::new();
-        background.spawn(identity.refresh());
-        background.spawn(async move { credentials.refresh_for_ever().await });
-        background.spawn(async move { upstream.look_after().await });
-        background.spawn(async move {
-            let mut second = tokio::time::interval(Duration::from_secs(1));
-            loop {
-                second.tick().await;
-                audit.record_anonymous();
-                audit.watch_disk().await;
-            }
-        });
-
-        let (stopping, stop) = watch::channel(false);
-        let mut listeners = JoinSet::new();
-        let tls = config.listen.tls.clone();
-        listeners.spawn(api::serve(api, tls, Arc::clone(&gateway), stop.clone()));
-        listeners.spawn(admin::serve(admin, Arc::clone(&gateway), stop));
-        tracing::info!(api = %api_address, admin = %admin_address, "listening");
+        let api = api::listen(api, &shared, &mut tasks);
+        let admin = admin::listen(admin, &shared, &mut tasks);
+        tracing::info!(api = %api.local, admin = %admin.local, "listening");
+        metrics.config_last_reload_success.set(now());
         Ok(Self {
-            api: api_address,
-            admin: admin_address,
-            gateway,
-            drain: config.drain.timeout,
-            stopping,
-            listeners,
-            background,
+            config: config.clone(),
+            metrics,
+            audit,
+            shared,
+            api,
+            admin,
+            earlier_apis: Vec::new(),
+            earlier: Vec::new(),
+            tasks,
         })
     }
 
     /// Where the API listens.
     #[must_use]
     pub fn api(&self) -> SocketAddr {
-        self.api
+        self.api.local
     }
 
     /// Where the admin endpoints listen.
     #[must_use]
     pub fn admin(&self) -> SocketAddr {
-        self.admin
+        self.admin.local
+    }
+
+    /// Puts a configuration in the place of the one in force, as a whole or not at all. Each request
+    /// is decided by one of them.
+    ///
+    /// What is new in it must be usable first: addresses free, keys of issuers fetched, the credential
+    /// read. That may take ten seconds. Dropped before its end, it has changed nothing.
+    ///
+    /// # Errors
+    ///
+    /// When something of it is not, or when `[audit]` is changed, which needs a restart.
+    pub async fn reload(&mut self, config: Config) -> Result<(), ReloadError> {
+        if !config.fingerprints.are_same(&["audit"], &self.config.fingerprints) {
+            return Err(ReloadError::NeedsRestart("audit"));
+        }
+        let (listen, then) = (&config.listen, &self.config.listen);
+        let api = rebind("listen.api", listen.api, then.api).await?;
+        let admin = rebind("listen.admin", listen.admin, then.admin).await?;
+        let before = self.shared.gateway();
+        let (events, metrics) = (self.audit.events(), &self.metrics);
+        let mut builder = Builder { config: &config, events, metrics, tasks: &mut self.tasks };
+        let parts = builder.build_after(&self.config, before.parts()).await?;
+
+        // From here on nothing can fail and nothing is waited for.
+        let (trail, counted) = (Arc::clone(&self.audit), Arc::clone(&self.metrics));
+        let gateway = Gateway::new(&config, parts, trail, counted, Some(&before));
+        self.shared.front.store(Arc::new(Front::new(&config, Arc::new(gateway))));
+        self.earlier.retain(|earlier| earlier.strong_count() > 0);
+        self.earlier.push(Arc::downgrade(&before));
+        self.earlier_apis.retain(Listening::has_connections);
+        if let Some(api) = api {
+            self.api.stop();
+            let api = api::listen(api, &self.shared, &mut self.tasks);
+            self.earlier_apis.push(std::mem::replace(&mut self.api, api));
+        }
+        if let Some(admin) = admin {
+            self.admin.stop();
+            self.admin = admin::listen(admin, &self.shared, &mut self.tasks);
+        }
+        self.config = config;
+        Ok(())
+    }
+
+    /// Says in the log, the metrics, on record and in `/readyz` what became of a configuration.
+    pub fn report(&self, sha256: &str, result: Result<(), String>) {
+        let reloads = &self.metrics.config_reload;
+        let event = match &result {
+            Ok(()) => {
+                tracing::info!(sha256, api = %self.api.local, "the configuration is in force");
+                reloads.with_label_values(&["success"]).inc();
+                self.metrics.config_last_reload_success.set(now());
+                Event::new("config_loaded").detail(format!("sha256:{sha256}"))
+            }
+            Err(reason) => {
+                for reason in reason.lines() {
+                    tracing::error!(
+                        sha256,
+                        reason,
+                        "the configuration is not taken; the one before stays"
+                    );
+                }
+                reloads.with_label_values(&["failure"]).inc();
+                let reason: String = reason.chars().take(LONGEST_REASON).collect();
+                Event::new("config_refused").detail(format!("sha256:{sha256}: {reason}"))
+            }
+        };
+        self.audit.events().record(event);
+        self.shared.set_refused(result.err());
+    }
+
+    /// The file says again what is in force, whatever it said in between.
+    pub fn is_as_in_force(&self) {
+        self.shared.set_refused(None);
+    }
+
+    /// Goes on serving for `drain.delay`, no longer ready.
+    pub async fn drain(&self) {
+        tracing::info!(delay = ?self.config.drain.delay, "draining");
+        self.shared.drain();
+        tokio::time::sleep(self.config.drain.delay).await;
     }
 
     /// Stops accepting, lets what is in flight end within the drain's time, writes out the trail.
     pub async fn stop(mut self) {
         tracing::info!("stopping");
-        let _ = self.stopping.send(true);
+        self.shared.drain();
+        self.api.stop();
+        let gateway = self.shared.gateway();
         let ended = async {
-            while self.listeners.join_next().await.is_some() {}
-            self.gateway.idle().await;
+            for api in self.earlier_apis.iter_mut().chain([&mut self.api]) {
+                api.ended().await;
+            }
+            gateway.idle().await;
+            for earlier in self.earlier.iter().filter_map(Weak::upgrade) {
+                earlier.idle().await;
+            }
         };
-        if tokio::time::timeout(self.drain, ended).await.is_err() {
+        if tokio::time::timeout(self.config.drain.timeout, ended).await.is_err() {
             tracing::warn!("requests are still in flight at the end of drain.timeout");
         }
-        self.gateway.audit.close().await;
+        self.audit.close().await;
+        // Who asks how it goes is told so until there is nothing more to tell.
+        self.admin.stop();
         // Only the end of the task that waits for a program ends the program too.
-        let ended = tokio::time::timeout(LAST, self.background.shutdown()).await;
+        let ended = tokio::time::timeout(LAST, self.tasks.shutdown()).await;
         if ended.is_err() {
             tracing::warn!("something in the background does not end");
         }
@@ -159,12 +262,30 @@ impl Server {
     }
 }
 
-async fn bind(
+/// What the trail needs once a second.
+async fn look_after(audit: Arc<Audit>) {
+    let mut second = tokio::time::interval(Duration::from_secs(1));
+    loop {
+        second.tick().await;
+        audit.record_anonymous();
+        audit.watch_disk().await;
+    }
+}
+
+async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bound = TcpListener::bind(address).await;
+    bound.map_err(|error| StartError::Listen { key, address, error })
+}
+
+/// A listener on another address than before, if it is another one.
+async fn rebind(
     key: &'static str,
     address: SocketAddr,
-) -> Result<(TcpListener, SocketAddr), StartError> {
-    let failed = |error| StartError::Listen { key, address, error };
-    let listener = TcpListener::bind(address).await.map_err(failed)?;
-    let bound = listener.local_addr().map_err(failed)?;
-    Ok((listener, bound))
+    then: SocketAddr,
+) -> Result<Option<TcpListener>, StartError> {
+    if address == then { Ok(None) } else { bind(key, address).await.map(Some) }
+}
+
+fn now() -> f64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64()
 }

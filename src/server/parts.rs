@@ -1,0 +1,115 @@
+//! The parts of a gateway: built for its configuration, or taken over from the one before where that
+//! says the same of them.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::{ReloadError, StartError};
+use crate::audit::Events;
+use crate::config::Config;
+use crate::credential::{CredentialError, Credentials};
+use crate::gateway::Parts;
+use crate::identity::Identity;
+use crate::kept::Kept;
+use crate::telemetry::Metrics;
+use crate::upstream::Upstream;
+
+/// How long a new part may take before it can be used, and how often it is asked.
+const PATIENCE: Duration = Duration::from_secs(10);
+const ASK_EVERY: Duration = Duration::from_millis(20);
+
+/// What of a configuration each part depends on.
+const IDENTITY: &[&str] = &["issuers", "revocation", "token_cache", "listen"];
+const CREDENTIALS: &[&str] = &["credential"];
+const UPSTREAM: &[&str] = &["upstream"];
+
+/// What parts are built with.
+pub(super) struct Builder<'a> {
+    pub(super) config: &'a Config,
+    pub(super) events: Events,
+    pub(super) metrics: &'a Arc<Metrics>,
+    pub(super) tasks: &'a mut JoinSet<()>,
+}
+
+impl Builder<'_> {
+    /// All of them, anew.
+    pub(super) fn build(&mut self) -> Result<Parts, StartError> {
+        let identity = self.identity(None)?;
+        let credentials = self.credentials();
+        let upstream = self.upstream()?;
+        Ok(Parts { identity, credentials, upstream })
+    }
+
+    /// Those of before where nothing has changed, and others once they can be used.
+    pub(super) async fn build_after(
+        &mut self,
+        then: &Config,
+        before: Parts,
+    ) -> Result<Parts, ReloadError> {
+        let config = self.config;
+        let is_same = |keys| config.fingerprints.are_same(keys, &then.fingerprints);
+        let mut parts = before.clone();
+        if !is_same(UPSTREAM) {
+            parts.upstream = self.upstream()?;
+        }
+        if !is_same(IDENTITY) {
+            parts.identity = self.identity(Some((&before.identity, then)))?;
+        }
+        if !is_same(CREDENTIALS) {
+            parts.credentials = self.credentials();
+        }
+        let new = |place: &usize| config.same_issuer(*place, then).is_none();
+        let new: Vec<usize> = (0..config.issuers.len()).filter(new).collect();
+        let until = Instant::now() + PATIENCE;
+        while let Some(lack) = lack(config, &parts, &new, !is_same(CREDENTIALS)) {
+            if Instant::now() >= until {
+                return Err(ReloadError::Unusable(lack));
+            }
+            sleep(ASK_EVERY).await;
+        }
+        Ok(parts)
+    }
+
+    fn identity(
+        &mut self,
+        before: Option<(&Identity, &Config)>,
+    ) -> Result<Kept<Identity>, StartError> {
+        let identity = Identity::after(before, self.config, &self.events, self.metrics)?;
+        let identity = Arc::new(identity);
+        let keep_fresh = Arc::clone(&identity).refresh();
+        Ok(Kept::new(identity, self.tasks, keep_fresh))
+    }
+
+    fn credentials(&mut self) -> Kept<Credentials> {
+        let (events, metrics) = (self.events.clone(), Arc::clone(self.metrics));
+        let credentials = Arc::new(Credentials::new(&self.config.credential, events, metrics));
+        let kept = Arc::clone(&credentials);
+        Kept::new(credentials, self.tasks, async move { kept.refresh_for_ever().await })
+    }
+
+    fn upstream(&mut self) -> Result<Kept<Upstream>, StartError> {
+        let upstream = Upstream::new(&self.config.upstream, Arc::clone(self.metrics))?;
+        let upstream = Arc::new(upstream);
+        let kept = Arc::clone(&upstream);
+        Ok(Kept::new(upstream, self.tasks, async move { kept.look_after().await }))
+    }
+}
+
+/// What keeps new issuers, or a new credential, from being used.
+fn lack(config: &Config, parts: &Parts, new: &[usize], is_new: bool) -> Option<String> {
+    for place in new {
+        let name = config.issuers.get(*place).map(|issuer| issuer.issuer.as_str());
+        let mut issuers = parts.identity.issuers();
+        let (name, keys) = issuers.find(|(issuer, _)| Some(*issuer) == name)?;
+        if let Some(keys) = keys.filter(|keys| !keys.are_usable) {
+            let why = keys.last_error.map_or_else(|| "no answer yet".to_owned(), |(_, why)| why);
+            return Some(format!("issuers: the keys of {name} can't be had: {why}"));
+        }
+    }
+    let unread = Some(CredentialError::Unavailable);
+    (is_new && parts.credentials.trouble() == unread)
+        .then(|| "credential: the source has given none; the log says why".to_owned())
+}
