@@ -30,7 +30,7 @@ pub fn assert_rotates_under_load(world: &World, password: &str, write: impl FnOn
 }
 
 /// Lets eight callers ask all the while, and gives the statuses that they saw beside 200.
-fn under_load(world: &World, meanwhile: impl FnOnce(&dyn Fn(usize))) -> Vec<(u16, String)> {
+pub fn under_load(world: &World, meanwhile: impl FnOnce(&dyn Fn(usize))) -> Vec<(u16, String)> {
     let (served, is_over) = (AtomicUsize::new(0), AtomicBool::new(false));
     let token = world.supervisor();
     let api = world.gateway.api;
