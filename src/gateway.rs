@@ -45,8 +45,8 @@ use crate::config::{Config, Limits};
 use crate::context::{Context, Peer};
 use crate::credential::Credentials;
 use crate::identity::{Call, Identity, Principal, Unauthenticated, Verified};
-use crate::kept::Kept;
 use crate::operation::{self, Change, Operation};
+use crate::part::Part;
 use crate::policy::{Permitted, Roles};
 use crate::reply::{self, Code, Problem};
 use crate::telemetry::Metrics;
@@ -55,9 +55,9 @@ use crate::upstream::{Answer, Failure, Upstream};
 /// All that a request needs on its way.
 #[derive(Debug)]
 pub struct Gateway {
-    pub(crate) identity: Kept<Identity>,
-    pub(crate) credentials: Kept<Credentials>,
-    pub(crate) upstream: Kept<Upstream>,
+    pub(crate) identity: Part<Identity>,
+    pub(crate) credentials: Part<Credentials>,
+    pub(crate) upstream: Part<Upstream>,
     pub(crate) audit: Arc<Audit>,
     pub(crate) metrics: Arc<Metrics>,
     answered: Answered,
@@ -72,9 +72,9 @@ pub struct Gateway {
 /// The parts of a gateway that have a life of their own.
 #[derive(Debug, Clone)]
 pub(crate) struct Parts {
-    pub(crate) identity: Kept<Identity>,
-    pub(crate) credentials: Kept<Credentials>,
-    pub(crate) upstream: Kept<Upstream>,
+    pub(crate) identity: Part<Identity>,
+    pub(crate) credentials: Part<Credentials>,
+    pub(crate) upstream: Part<Upstream>,
 }
 
 /// Why a request goes no further.

@@ -239,6 +239,25 @@ fn no_request_fails_while_every_part_is_changed() {
 }
 
 #[test]
+fn what_is_gone_has_no_metrics_any_more() {
+    let world = World::with(|config| {
+        *config = config.replacen("[roles.campaign", &format!("{}[roles.campaign", ISSUER), 1);
+    });
+    world.gateway.wait_until_ready();
+    let shown = |what: &str| world.gateway.admin("/metrics").body.contains(what);
+    let age = "cms_gateway_jwks_age_seconds{issuer=\"https://other.example.com/\"}";
+    let circuit = format!("cms_gateway_upstream_circuit_open{{server=\"{}\"}}", world.cms.url());
+    assert!(shown(age) && shown(&circuit));
+    world.change(ISSUER, "");
+    assert!(!shown(age) && shown(&circuit));
+    world.change(&format!("url = \"{}\"", world.cms.url()), "url = \"http://127.0.0.1:9\"");
+    assert!(!shown(&circuit) && shown("upstream_circuit_open{server=\"http://127.0.0.1:9\"}"));
+}
+
+const ISSUER: &str = "[[issuers]]\nissuer = \"https://other.example.com/\"\n\
+    audiences = [\"cms-gateway\"]\njwks = { file = \"jwks.json\" }\nalgorithms = [\"RS256\"]\n";
+
+#[test]
 fn the_log_tells_more_as_soon_as_it_is_told_to() {
     let world = World::start();
     world.gateway.wait_until_ready();

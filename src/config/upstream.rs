@@ -50,6 +50,15 @@ pub struct Target {
     pub authority: Authority,
 }
 
+impl Target {
+    /// Scheme and authority, as records and metrics call it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let Self { scheme, authority } = self;
+        format!("{scheme}://{authority}")
+    }
+}
+
 /// How the CMS is known, and the gateway to it. The files are read again when they change.
 #[derive(Debug, Clone, Default)]
 pub struct Tls {

@@ -177,6 +177,7 @@ impl Server {
         let (trail, counted) = (Arc::clone(&self.audit), Arc::clone(&self.metrics));
         let gateway = Gateway::new(&config, parts, trail, counted, Some(&before));
         self.shared.front.store(Arc::new(Front::new(&config, Arc::new(gateway))));
+        self.forget_what_is_gone(&config);
         self.earlier.retain(|earlier| earlier.strong_count() > 0);
         self.earlier.push(Arc::downgrade(&before));
         self.earlier_apis.retain(Listening::has_connections);
@@ -191,6 +192,23 @@ impl Server {
         }
         self.config = config;
         Ok(())
+    }
+
+    /// What is no longer there has no metrics any more.
+    fn forget_what_is_gone(&self, new: &Config) {
+        let Metrics { jwks_age, circuit_open, upstream_circuit_open, .. } = &*self.metrics;
+        let is_gone = |name: &str| new.issuers.iter().all(|issuer| issuer.issuer != name);
+        for issuer in self.config.issuers.iter().filter(|issuer| is_gone(&issuer.issuer)) {
+            let _ = jwks_age.remove_label_values(&[&issuer.issuer]);
+        }
+        if !new.fingerprints.are_same(&["upstream"], &self.config.fingerprints) {
+            // Those of before begin with closed circuits, as all do.
+            circuit_open.set(0);
+            let is_gone = |name: &str| new.upstream.targets.iter().all(|it| it.name() != name);
+            for server in self.config.upstream.targets.iter().filter(|it| is_gone(&it.name())) {
+                let _ = upstream_circuit_open.remove_label_values(&[&server.name()]);
+            }
+        }
     }
 
     /// Says in the log, the metrics, on record and in `/readyz` what became of a configuration.

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::credential::{CredentialError, Credentials};
 use crate::gateway::Parts;
 use crate::identity::Identity;
-use crate::kept::Kept;
+use crate::part::Part;
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
 
@@ -76,25 +76,25 @@ impl Builder<'_> {
     fn identity(
         &mut self,
         before: Option<(&Identity, &Config)>,
-    ) -> Result<Kept<Identity>, StartError> {
+    ) -> Result<Part<Identity>, StartError> {
         let identity = Identity::after(before, self.config, &self.events, self.metrics)?;
         let identity = Arc::new(identity);
         let keep_fresh = Arc::clone(&identity).refresh();
-        Ok(Kept::new(identity, self.tasks, keep_fresh))
+        Ok(Part::new(identity, self.tasks, keep_fresh))
     }
 
-    fn credentials(&mut self) -> Kept<Credentials> {
+    fn credentials(&mut self) -> Part<Credentials> {
         let (events, metrics) = (self.events.clone(), Arc::clone(self.metrics));
         let credentials = Arc::new(Credentials::new(&self.config.credential, events, metrics));
         let kept = Arc::clone(&credentials);
-        Kept::new(credentials, self.tasks, async move { kept.refresh_for_ever().await })
+        Part::new(credentials, self.tasks, async move { kept.refresh_for_ever().await })
     }
 
-    fn upstream(&mut self) -> Result<Kept<Upstream>, StartError> {
+    fn upstream(&mut self) -> Result<Part<Upstream>, StartError> {
         let upstream = Upstream::new(&self.config.upstream, Arc::clone(self.metrics))?;
         let upstream = Arc::new(upstream);
         let kept = Arc::clone(&upstream);
-        Ok(Kept::new(upstream, self.tasks, async move { kept.look_after().await }))
+        Ok(Part::new(upstream, self.tasks, async move { kept.look_after().await }))
     }
 }
 

@@ -53,7 +53,7 @@ impl Server {
         let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
         let bare = host.trim_start_matches('[').trim_end_matches(']');
         let named = || ServerName::try_from(bare.to_owned()).ok();
-        let name = format!("{scheme}://{authority}");
+        let name = target.name();
         Self {
             url: name.parse().unwrap_or_default(),
             name,

@@ -7,8 +7,8 @@ use tokio::task::{AbortHandle, JoinSet};
 
 /// A part, and the task that keeps it fresh for as long as anybody has it.
 #[derive(Debug)]
-pub(crate) struct Kept<T> {
-    part: Arc<T>,
+pub(crate) struct Part<T> {
+    of: Arc<T>,
     task: Arc<Task>,
 }
 
@@ -16,30 +16,30 @@ pub(crate) struct Kept<T> {
 #[derive(Debug)]
 struct Task(AbortHandle);
 
-impl<T> Kept<T> {
+impl<T> Part<T> {
     /// Starts the task among the others.
     pub(crate) fn new(
-        part: Arc<T>,
+        of: Arc<T>,
         tasks: &mut JoinSet<()>,
         keep_fresh: impl Future<Output = ()> + Send + 'static,
     ) -> Self {
         // Those of parts that nobody has any more.
         while tasks.try_join_next().is_some() {}
-        Self { part, task: Arc::new(Task(tasks.spawn(keep_fresh))) }
+        Self { of, task: Arc::new(Task(tasks.spawn(keep_fresh))) }
     }
 }
 
-impl<T> Clone for Kept<T> {
+impl<T> Clone for Part<T> {
     fn clone(&self) -> Self {
-        Self { part: Arc::clone(&self.part), task: Arc::clone(&self.task) }
+        Self { of: Arc::clone(&self.of), task: Arc::clone(&self.task) }
     }
 }
 
-impl<T> Deref for Kept<T> {
+impl<T> Deref for Part<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
-        &self.part
+        &self.of
     }
 }
 
