@@ -32,5 +32,6 @@ mod secret;
 pub mod server;
 mod strict_json;
 pub mod telemetry;
+pub mod tls;
 pub mod upstream;
 mod watch;

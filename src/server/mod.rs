@@ -27,7 +27,7 @@ use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::identity::IdentityError;
 use crate::telemetry::Metrics;
-use crate::upstream::TlsError;
+use crate::tls::TlsError;
 
 /// How long what runs in the background may take to end, at a stop.
 const LAST: Duration = Duration::from_secs(1);

@@ -40,7 +40,6 @@ pub use self::answer::Answer;
 use self::balance::{Avoided, Balance, Chosen, NoServer};
 use self::exchange::{Connection, ExchangeFault, Exchanged};
 pub use self::failure::Failure;
-pub use self::tls::TlsError;
 use self::tls::Trust;
 use self::tries::Tries;
 pub use self::tries::Try;
@@ -51,6 +50,7 @@ use crate::credential::{Credential, Credentials};
 use crate::operation::Change;
 use crate::random;
 use crate::telemetry::Metrics;
+use crate::tls::TlsError;
 
 /// The most bytes of an answer of the CMS.
 const LARGEST: usize = 1 << 20;
