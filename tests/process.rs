@@ -251,7 +251,7 @@ fn tls_speaks_both_http_versions_by_alpn() {
         },
         |config| {
             fs::write(config.with_file_name("tls.crt"), &certificate).unwrap();
-            fs::write(config.with_file_name("tls.key"), &key).unwrap();
+            write_secret(&config.with_file_name("tls.key"), &key);
             let mut command = Command::new(BINARY);
             command.args(["serve", "--config"]).arg(config);
             command

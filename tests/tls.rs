@@ -14,7 +14,7 @@ use rcgen::{CertificateParams, ExtendedKeyUsagePurpose, date_time_ymd};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use support::authority::Authority;
-use support::{BINARY, SAMPLE, World, request};
+use support::{BINARY, SAMPLE, World, request, write_secret};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -45,7 +45,10 @@ impl Gateway {
             |config| {
                 let write = |name, text: String| fs::write(config.with_file_name(name), text);
                 write("tls.crt", signed.cert.pem()).unwrap();
-                write("tls.key", signed.signing_key.serialize_pem()).unwrap();
+                write_secret(
+                    &config.with_file_name("tls.key"),
+                    &signed.signing_key.serialize_pem(),
+                );
                 write("clients.pem", clients.pem()).unwrap();
                 let mut command = Command::new(BINARY);
                 command.args(["serve", "--config"]).arg(config);
@@ -150,7 +153,7 @@ fn what_makes_no_sense_is_told_with_its_key() {
     let folder = tempfile::tempdir().unwrap();
     let signed = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     fs::write(folder.path().join("tls.crt"), signed.cert.pem()).unwrap();
-    fs::write(folder.path().join("tls.key"), signed.signing_key.serialize_pem()).unwrap();
+    write_secret(&folder.path().join("tls.key"), &signed.signing_key.serialize_pem());
     fs::write(folder.path().join("empty.pem"), "").unwrap();
     let good = support::configuration("https://idp.example.com/", "https://cms.example.com");
     for (keys, public_url, expected) in [

@@ -208,7 +208,7 @@ fn issuer(
     let roles = section.has("roles").then(|| mapping(&mut section, known));
     let proof = proof(&mut section, name.as_ref(), others);
     let mtls = section.boolean("mtls", false);
-    if mtls && listen.is_some_and(|listen| !listen.asks_for_certificates) {
+    if mtls && listen.is_some_and(|listen| !listen.asks_for_certificates()) {
         section.fault(
             "mtls",
             "needs listen.tls.client_ca: without it no client is asked for a certificate",

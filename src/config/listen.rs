@@ -1,19 +1,14 @@
 //! `[listen]`: the two addresses, TLS, and whether clients are asked for certificates.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 
 use http::Uri;
-use rustls::ServerConfig;
-use rustls::pki_types::PrivateKeyDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 
-use super::Listen;
 use super::origin::Origin;
 use super::section::Section;
-use super::sections::{certificates, is_loopback, roots, unreadable};
+use super::sections::is_loopback;
+use super::{Listen, ListenClients, ListenTls};
+use crate::server::tls;
 
 pub(super) fn listen(mut section: Section) -> Option<Listen> {
     let expected = "an address and a port, as \"127.0.0.1:8080\"";
@@ -25,7 +20,7 @@ pub(super) fn listen(mut section: Section) -> Option<Listen> {
     let has_public_url = section.has("public_url");
     let public_url = public_url(&mut section);
     let has_tls = section.has("tls");
-    let tls = has_tls.then(|| tls(section.section("tls")));
+    let tls = has_tls.then(|| tls_files(section.section("tls")));
     let api = api?;
     if !has_tls && !api.value.ip().is_loopback() && !allow_plaintext {
         section.fault_of(
@@ -44,11 +39,11 @@ pub(super) fn listen(mut section: Section) -> Option<Listen> {
     if has_public_url && public_url.is_none() {
         return None;
     }
-    let (tls, asks_for_certificates) = match tls {
-        None => (None, false),
-        Some(read) => read.map(|(tls, asks)| (Some(tls), asks))?,
+    let tls = match tls {
+        None => None,
+        Some(tls) => Some(tls?),
     };
-    Some(Listen { api: api.value, admin: admin.value, tls, public_url, asks_for_certificates })
+    Some(Listen { api: api.value, admin: admin.value, tls, public_url })
 }
 
 /// Scheme and authority by which clients know this gateway.
@@ -72,53 +67,40 @@ fn public_url(section: &mut Section) -> Option<Origin> {
     Some(origin)
 }
 
-/// What TLS is served with, and whether clients are asked for certificates.
-fn tls(mut section: Section) -> Option<(Arc<ServerConfig>, bool)> {
+/// The files that TLS is served with, and whether clients are asked for certificates.
+fn tls_files(mut section: Section) -> Option<ListenTls> {
     let certificate = section.path("certificate");
     let certificate = section.require("certificate", certificate, "\"tls.crt\"");
     let key = section.path("key");
     let key = section.require("key", key, "\"tls.key\"");
     let clients = clients(&mut section);
-    let (certificate, key) = (certificate?, key?);
-    let chain = certificates(&section, &certificate);
-    let private = PrivateKeyDer::from_pem_file(&key.value)
-        .map_err(|error| unreadable(&section, &key, "a private key in PEM", &error))
-        .ok();
-    let clients = clients?;
-    let asks_for_certificates = clients.is_some();
-    let built = ServerConfig::builder()
-        .with_client_cert_verifier(clients.unwrap_or_else(WebPkiClientVerifier::no_client_auth))
-        .with_single_cert(chain?, private?)
-        .map_err(|error| section.fault_of(&certificate, format_args!("can't be used: {error}")));
-    let mut tls = built.ok()?;
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    if asks_for_certificates {
-        // A resumed session takes the certificate from the one before, whatever has expired since.
-        tls.session_storage = Arc::new(NoServerSessionStorage {});
-        tls.send_tls13_tickets = 0;
+    let tls = ListenTls { certificate: certificate?.value, key: key?.value, clients: clients? };
+    let faults = tls::faults(&tls);
+    let is_sound = faults.is_empty();
+    for fault in faults {
+        section.fault(fault.key, fault.message);
     }
-    Some((Arc::new(tls), asks_for_certificates))
+    is_sound.then_some(tls)
 }
 
-/// Who checks clients' certificates; `Some(None)` when none are asked for.
+/// Whose certificates are accepted; `Some(None)` when none are asked for.
 #[expect(clippy::option_option, reason = "the outer one says that a fault was noted")]
-fn clients(section: &mut Section) -> Option<Option<Arc<dyn ClientCertVerifier>>> {
-    let has_choice = section.has("client_certificate");
+fn clients(section: &mut Section) -> Option<Option<ListenClients>> {
+    let mut lonely = vec!["client_certificate", "client_crl"];
+    lonely.retain(|key| section.has(key));
     let is_required =
         section.choice("client_certificate", &[("requested", false), ("required", true)]);
-    let Some(file) = section.path("client_ca") else {
-        if has_choice {
+    let crl = section.path("client_crl");
+    let Some(ca) = section.path("client_ca") else {
+        for key in &lonely {
             let wanted = "needs client_ca beside it: the CAs whose certificates are accepted";
-            section.fault("client_certificate", wanted);
-            return None;
+            section.fault(key, wanted);
         }
-        return Some(None);
+        return lonely.is_empty().then_some(None);
     };
-    let builder = WebPkiClientVerifier::builder(roots(section, &file)?);
-    let builder = if is_required == Some(true) { builder } else { builder.allow_unauthenticated() };
-    builder
-        .build()
-        .map_err(|error| section.fault_of(&file, format_args!("can't be used: {error}")))
-        .ok()
-        .map(Some)
+    Some(Some(ListenClients {
+        ca: ca.value,
+        crl: crl.map(|file| file.value),
+        is_required: is_required == Some(true),
+    }))
 }

@@ -27,7 +27,6 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -99,12 +98,40 @@ pub struct Listen {
     pub api: SocketAddr,
     /// The address of `/metrics`, `/readyz` and their like.
     pub admin: SocketAddr,
-    /// Certificate and key of the API listener, ready for use; plain text without.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    /// What the API listener's TLS is made of; plain text without.
+    pub tls: Option<ListenTls>,
     /// By which scheme and authority clients know the API; DPoP proofs name it.
     pub public_url: Option<Origin>,
+}
+
+impl Listen {
     /// Whether clients of the API are asked for a certificate in the TLS handshake.
-    pub asks_for_certificates: bool,
+    #[must_use]
+    pub fn asks_for_certificates(&self) -> bool {
+        self.tls.as_ref().is_some_and(|tls| tls.clients.is_some())
+    }
+}
+
+/// What the API listener's TLS is made of. The files are read again when they change.
+#[derive(Debug, Clone)]
+pub struct ListenTls {
+    /// The chain, in PEM.
+    pub certificate: PathBuf,
+    /// The key, in PEM; mode 0600.
+    pub key: PathBuf,
+    /// Whose certificates are accepted; none are asked for without.
+    pub clients: Option<ListenClients>,
+}
+
+/// Which certificates of clients are accepted.
+#[derive(Debug, Clone)]
+pub struct ListenClients {
+    /// The CAs, in PEM.
+    pub ca: PathBuf,
+    /// What these CAs have revoked, in PEM; a list of each that is in use. None is revoked without.
+    pub crl: Option<PathBuf>,
+    /// Whether nobody is let in without one.
+    pub is_required: bool,
 }
 
 /// What is remembered of tokens that were verified.

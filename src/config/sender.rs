@@ -80,7 +80,6 @@ mod tests {
             admin: ([127, 0, 0, 1], 0).into(),
             tls: None,
             public_url: public_url.and_then(|url| Origin::of(&url.parse().ok()?)),
-            asks_for_certificates: false,
         };
         let root = document::read(&format!("[issuer.dpop]\n{text}"), &BTreeMap::new()).unwrap();
         let faults = Rc::new(RefCell::default());

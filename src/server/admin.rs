@@ -159,7 +159,9 @@ fn warnings(shared: &Shared, gateway: &Gateway) -> Vec<String> {
     let upstream = gateway.upstream.trouble().map(|it| format!("upstream: {it}"));
     let audit = gateway.audit.warning().map(|it| format!("audit: {it}"));
     let cms = credential.into_iter().chain(upstream);
-    let own = config.into_iter().chain(audit);
+    let front = shared.front.load();
+    let tls = front.tls.iter().flat_map(|tls| tls.warnings()).map(|it| format!("tls: {it}"));
+    let own = config.into_iter().chain(audit).chain(tls);
     keys.chain(introspection).chain(revocation).chain(cms).chain(own).collect()
 }
 

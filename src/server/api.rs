@@ -29,7 +29,7 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, mut hold: Hold) {
     while let Some((stream, address)) = accept(&listener, &mut hold.stop).await {
         let front = shared.front.load();
         let Some(place) = shared.place(front.gateway.limits().connections) else {
-            if front.acceptor.is_none() {
+            if front.tls.is_none() {
                 tokio::spawn(refuse(stream));
             }
             continue;
@@ -37,12 +37,12 @@ async fn serve(listener: TcpListener, shared: Arc<Shared>, mut hold: Hold) {
         let protocols = Arc::clone(&front.protocols);
         let (shared, hold) = (Arc::clone(&shared), hold.clone());
         let connection = Connection { peer: Peer::from(address), shared, protocols, hold, place };
-        match front.acceptor.clone() {
+        match &front.tls {
             None => {
                 tokio::spawn(connection.serve(stream));
             }
-            Some(acceptor) => {
-                tokio::spawn(connection.serve_tls(stream, acceptor));
+            Some(tls) => {
+                tokio::spawn(connection.serve_tls(stream, tls.acceptor()));
             }
         }
     }

@@ -10,6 +10,7 @@ mod lent;
 mod listener;
 mod parts;
 mod shared;
+pub(crate) mod tls;
 
 use std::io;
 use std::net::SocketAddr;
@@ -66,7 +67,7 @@ pub enum StartError {
     /// The audit trail has another writer.
     #[error(transparent)]
     Audit(#[from] OpenError),
-    /// What TLS to the CMS needs can't be read.
+    /// What TLS needs, the API's or that to the CMS, can't be read.
     #[error(transparent)]
     Tls(#[from] TlsError),
     /// Tokens can't be checked.
@@ -117,10 +118,12 @@ impl Server {
         let events = audit.events();
         let start = Event::new("start");
         events.record(start.detail(format!("configuration sha256:{}", config.sha256)));
-        let parts = Builder { config, events, metrics: &metrics, tasks: &mut tasks }.build()?;
+        let mut builder = Builder { config, events, metrics: &metrics, tasks: &mut tasks };
+        let tls = builder.tls()?;
+        let parts = builder.build()?;
         let (trail, counted) = (Arc::clone(&audit), Arc::clone(&metrics));
         let gateway = Arc::new(Gateway::new(config, parts, trail, counted, None));
-        let shared = Arc::new(Shared::new(Front::new(config, gateway)));
+        let shared = Arc::new(Shared::new(Front::new(gateway, tls)));
         tasks.spawn(look_after(Arc::clone(&audit)));
 
         let api = api::listen(api, &shared, &mut tasks);
@@ -171,12 +174,14 @@ impl Server {
         let before = self.shared.gateway();
         let (events, metrics) = (self.audit.events(), &self.metrics);
         let mut builder = Builder { config: &config, events, metrics, tasks: &mut self.tasks };
+        let is_same = config.fingerprints.are_same(&["listen"], &self.config.fingerprints);
+        let tls = if is_same { self.shared.front.load().tls.clone() } else { builder.tls()? };
         let parts = builder.build_after(&self.config, before.parts()).await?;
 
         // From here on nothing can fail and nothing is waited for.
         let (trail, counted) = (Arc::clone(&self.audit), Arc::clone(&self.metrics));
         let gateway = Gateway::new(&config, parts, trail, counted, Some(&before));
-        self.shared.front.store(Arc::new(Front::new(&config, Arc::new(gateway))));
+        self.shared.front.store(Arc::new(Front::new(Arc::new(gateway), tls)));
         self.forget_what_is_gone(&config);
         self.earlier.retain(|earlier| earlier.strong_count() > 0);
         self.earlier.push(Arc::downgrade(&before));
@@ -197,6 +202,10 @@ impl Server {
     /// What is no longer there has no metrics any more.
     fn forget_what_is_gone(&self, new: &Config) {
         let Metrics { jwks_age, circuit_open, upstream_circuit_open, .. } = &*self.metrics;
+        if new.listen.tls.is_none() {
+            self.metrics.tls_certificate_expiry.reset();
+            self.metrics.tls_crl_expiry.reset();
+        }
         let is_gone = |name: &str| new.issuers.iter().all(|issuer| issuer.issuer != name);
         for issuer in self.config.issuers.iter().filter(|issuer| is_gone(&issuer.issuer)) {
             let _ = jwks_age.remove_label_values(&[&issuer.issuer]);

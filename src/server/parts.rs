@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
+use super::tls::ListenerTls;
 use super::{ReloadError, StartError};
 use crate::audit::Events;
 use crate::config::Config;
@@ -81,6 +82,14 @@ impl Builder<'_> {
         let identity = Arc::new(identity);
         let keep_fresh = Arc::clone(&identity).refresh();
         Ok(Part::new(identity, self.tasks, keep_fresh))
+    }
+
+    /// That of the API's listener, if it has one; the files are watched.
+    pub(super) fn tls(&mut self) -> Result<Option<Part<ListenerTls>>, StartError> {
+        let Some(files) = &self.config.listen.tls else { return Ok(None) };
+        let tls = Arc::new(ListenerTls::new(files, self.events.clone(), self.metrics)?);
+        let kept = Arc::clone(&tls);
+        Ok(Some(Part::new(tls, self.tasks, async move { kept.watch().await })))
     }
 
     fn credentials(&mut self) -> Part<Credentials> {

@@ -4,24 +4,23 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
-use tokio_rustls::TlsAcceptor;
 
 use super::connection::Protocols;
-use crate::config::Config;
+use super::tls::ListenerTls;
 use crate::gateway::Gateway;
+use crate::part::Part;
 
 /// What one configuration makes of the gateway.
 pub(super) struct Front {
     pub(super) gateway: Arc<Gateway>,
     pub(super) protocols: Arc<Protocols>,
-    pub(super) acceptor: Option<TlsAcceptor>,
+    pub(super) tls: Option<Part<ListenerTls>>,
 }
 
 impl Front {
-    pub(super) fn new(config: &Config, gateway: Arc<Gateway>) -> Self {
+    pub(super) fn new(gateway: Arc<Gateway>, tls: Option<Part<ListenerTls>>) -> Self {
         let protocols = Arc::new(Protocols::new(gateway.limits()));
-        let acceptor = config.listen.tls.clone().map(TlsAcceptor::from);
-        Self { gateway, protocols, acceptor }
+        Self { gateway, protocols, tls }
     }
 }
 

@@ -37,6 +37,11 @@ pub struct Metrics {
     pub audit_free: IntGauge,
     pub config_reload: IntCounterVec,
     pub config_last_reload_success: Gauge,
+    pub tls_load: IntCounterVec,
+    /// Not there without TLS.
+    pub tls_certificate_expiry: IntGaugeVec,
+    /// Not there without a list.
+    pub tls_crl_expiry: IntGaugeVec,
     pub circuit_open: IntGauge,
     pub upstream_connections: IntGauge,
     pub upstream_tls_load: IntCounterVec,
@@ -189,6 +194,31 @@ impl Metrics {
                 "audit_free_bytes",
                 "Room on the file system that the audit trail is on.",
             )?,
+            tls_load: counters(
+                "tls_load_total",
+                "Readings of the API's certificate, key, client CA and CRL, by result.",
+                &["result"],
+            )?,
+            tls_certificate_expiry: register(
+                &registry,
+                IntGaugeVec::new(
+                    opts(
+                        "tls_certificate_expiry_timestamp_seconds",
+                        "When the API's certificate ends, in seconds since 1970.",
+                    ),
+                    &[],
+                )?,
+            )?,
+            tls_crl_expiry: register(
+                &registry,
+                IntGaugeVec::new(
+                    opts(
+                        "tls_crl_expiry_timestamp_seconds",
+                        "When the first of the clients' CRLs ends, in seconds since 1970.",
+                    ),
+                    &[],
+                )?,
+            )?,
             upstream_connections: gauge(
                 "upstream_connections",
                 "Connections that are open to the CMS, idle ones included.",
@@ -269,9 +299,12 @@ impl Metrics {
             registry: registry.clone(),
         };
         // What appears with its first failure has not increased by it, for an alert.
-        for counter in
-            [&metrics.credential_refresh, &metrics.credential_probes, &metrics.upstream_tls_load]
-        {
+        for counter in [
+            &metrics.credential_refresh,
+            &metrics.credential_probes,
+            &metrics.tls_load,
+            &metrics.upstream_tls_load,
+        ] {
             for result in ["success", "failure"] {
                 let _ = counter.with_label_values(&[result]);
             }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::bound::{ClientCertificate, DpopKey, exchange_over_tls, hash};
 use super::issuers::{challenge, refusals, replace_issuers, request_with, serve_with_a_full_log};
 use super::provider::Provider;
-use super::{PATH, Reply, World, exchange};
+use super::{PATH, Reply, World, exchange, write_secret};
 
 /// By which clients know the gateway; it listens elsewhere.
 pub const PUBLIC_URL: &str = "https://gateway.example.com";
@@ -31,7 +31,7 @@ pub fn accepting(provider: &Provider, keys: &str, listen: &str) -> World {
             let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
             let write = |name, text| fs::write(config.with_file_name(name), text).unwrap();
             write("tls.crt", own.cert.pem());
-            write("tls.key", own.signing_key.serialize_pem());
+            write_secret(&config.with_file_name("tls.key"), &own.signing_key.serialize_pem());
             if is_tls {
                 write("clients.pem", provider.client_authority().pem());
             }
