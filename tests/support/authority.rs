@@ -6,7 +6,10 @@
 
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, IsCa,
+    KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber, date_time_ymd,
+};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion};
@@ -23,9 +26,37 @@ pub struct Signed {
 
 impl Authority {
     pub fn new() -> Self {
-        let mut parameters = CertificateParams::default();
-        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        Self(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
+        Self(CertifiedIssuer::self_signed(of_a_ca("root"), KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// One whose own certificate is by this one.
+    pub fn below(&self) -> Self {
+        let key = KeyPair::generate().unwrap();
+        Self(CertifiedIssuer::signed_by(of_a_ca("intermediate"), key, &self.0).unwrap())
+    }
+
+    /// Its list of the certificates with these serial numbers, good to the first day of this year.
+    pub fn revocation_list(&self, revoked: &[u64], until: i32) -> String {
+        let revoked = revoked.iter().map(|serial| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: date_time_ymd(2020, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2020, 1, 1),
+            next_update: date_time_ymd(until, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.0).unwrap().pem().unwrap()
+    }
+
+    /// Its own certificate, in DER.
+    pub fn der(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
     }
 
     /// Its own certificate.
@@ -35,12 +66,28 @@ impl Authority {
 
     /// Valid for this name or address.
     pub fn sign(&self, name: &str, change: impl FnOnce(&mut CertificateParams)) -> Signed {
-        let key = KeyPair::generate().unwrap();
+        self.sign_with(KeyPair::generate().unwrap(), name, change)
+    }
+
+    /// The same, with another kind of key.
+    pub fn sign_with(
+        &self,
+        key: KeyPair,
+        name: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Signed {
         let mut parameters = CertificateParams::new([name.to_owned()]).unwrap();
         change(&mut parameters);
         let own = parameters.signed_by(&key, &self.0).unwrap();
         Signed { certificate: own.pem(), der: own.der().clone(), key }
     }
+}
+
+fn of_a_ca(name: &str) -> CertificateParams {
+    let mut parameters = CertificateParams::default();
+    parameters.distinguished_name.push(rcgen::DnType::CommonName, name);
+    parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    parameters
 }
 
 impl Signed {

@@ -443,6 +443,9 @@ fn is_whole(request: &[u8]) -> bool {
 /// For the tests with certificates.
 pub mod authority;
 
+/// For the tests of the API's TLS.
+pub mod tls_gateway;
+
 /// For the tests of what becomes of a change when the CMS misbehaves.
 pub mod faulty;
 
