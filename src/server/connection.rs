@@ -39,6 +39,12 @@ use crate::reply::{Code, Problem};
 
 /// The most requests at a time on one HTTP/2 connection.
 const STREAMS: u32 = 128;
+/// How many requests may wait on an HTTP/2 connection that their client has taken back already
+/// (CVE-2023-44487), before it is told to go away.
+const TAKEN_BACK: usize = 20;
+/// How often a client may break the rules of HTTP/2 in one request (CVE-2025-8671), or ask for more
+/// than `STREAMS` at a time, before its connection is told to go away.
+const FAULTS: usize = 128;
 /// How often an HTTP/2 connection is asked whether it lives, and how long it may take to say so.
 const PING: Duration = Duration::from_secs(20);
 /// How long a connection stays with hyper after its last request.
@@ -71,6 +77,8 @@ impl Protocols {
         http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS)
+            .max_pending_accept_reset_streams(TAKEN_BACK)
+            .max_local_error_reset_streams(FAULTS)
             .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))
             .keep_alive_interval(PING)
             .keep_alive_timeout(PING);
