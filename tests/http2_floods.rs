@@ -5,6 +5,7 @@
 
 mod support;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -161,6 +162,19 @@ fn assert_serves(world: &World) {
 /// The identifiers of the first requests of a connection.
 fn streams(count: u32) -> impl Iterator<Item = u32> {
     (0..count).map(|index| index * 2 + 1)
+}
+
+#[test]
+fn clients_are_told_the_limits() {
+    let world = world();
+    let (kind, settings) = Connection::open(&world).read().unwrap();
+    assert_eq!(kind, SETTINGS);
+    let number = |bytes: &[u8]| bytes.iter().fold(0, |number, byte| number << 8 | u32::from(*byte));
+    let settings = settings.chunks(6).map(|pair| (number(&pair[..2]), number(&pair[2..])));
+    let settings: BTreeMap<u32, u32> = settings.collect();
+    // Requests at a time, bytes of a body, bytes of a head (RFC 9113, section 6.5.2): twice what
+    // limits.head has and a bit more, up to which the gateway refuses in its own words.
+    assert_eq!([3, 4, 6].map(|name| settings[&name]), [128, 64 << 10, 40 << 10], "{settings:?}");
 }
 
 #[test]

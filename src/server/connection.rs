@@ -39,6 +39,8 @@ use crate::reply::{Code, Problem};
 
 /// The most requests at a time on one HTTP/2 connection.
 const STREAMS: u32 = 128;
+/// How much of a body is taken on HTTP/2 before somebody reads it, in bytes.
+const WINDOW: u32 = 64 << 10;
 /// How many requests may wait on an HTTP/2 connection that their client has taken back already
 /// (CVE-2023-44487), before it is told to go away.
 const TAKEN_BACK: usize = 20;
@@ -77,6 +79,7 @@ impl Protocols {
         http2
             .timer(TokioTimer::new())
             .max_concurrent_streams(STREAMS)
+            .initial_stream_window_size(WINDOW)
             .max_pending_accept_reset_streams(TAKEN_BACK)
             .max_local_error_reset_streams(FAULTS)
             .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX))

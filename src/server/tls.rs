@@ -54,6 +54,9 @@ struct Served {
 /// Seconds since 1970.
 type UnixTime = i64;
 
+/// The last second that can be shown, in the year 9999.
+const LAST: u64 = 253_402_300_799;
+
 impl ListenerTls {
     /// Reads the files.
     pub(super) fn new(
@@ -222,12 +225,6 @@ fn end(list: &CertificateRevocationListDer<'_>) -> Option<UnixTime> {
 }
 
 fn shown(time: UnixTime) -> String {
-    let since = Duration::from_secs(u64::try_from(time).unwrap_or_default());
-    match UNIX_EPOCH.checked_add(since) {
-        // What the formatter takes at most.
-        Some(time) if since.as_secs() < 253_402_300_800 => {
-            humantime::format_rfc3339_seconds(time).to_string()
-        }
-        _ => "no time that can be shown".to_owned(),
-    }
+    let since = Duration::from_secs(u64::try_from(time).unwrap_or_default().min(LAST));
+    humantime::format_rfc3339_seconds(UNIX_EPOCH + since).to_string()
 }
