@@ -52,7 +52,7 @@ pub(crate) trait Source: Send + Sync + 'static {
     /// Makes it, or notes with the files what is wrong with them.
     fn make(&self, files: &mut Files) -> Option<Self::Made>;
 
-    /// Something else is in force now, or why the files as they are now are not.
+    /// The files were loaded, as they are for the first time or have changed; or why they can't be.
     fn tell(&self, news: Result<&Self::Made, &str>);
 }
 

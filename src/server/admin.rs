@@ -20,6 +20,7 @@ use tokio::task::JoinSet;
 
 use super::listener::{Hold, Listening, accept};
 use super::shared::Shared;
+use super::tls::ListenerTls;
 use crate::credential::CredentialError;
 use crate::gateway::Gateway;
 
@@ -66,6 +67,7 @@ fn answer(shared: &Shared, method: &Method, path: &str) -> Response<Full<Bytes>>
     let (status, media_type, body) = match path {
         "/metrics" => {
             observe_ages(gateway);
+            ListenerTls::observe(shared.front.load().tls.as_deref(), &gateway.metrics);
             let exposition = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             (StatusCode::OK, exposition, gateway.metrics.exposition())
         }

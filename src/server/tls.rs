@@ -80,6 +80,23 @@ impl ListenerTls {
         TlsAcceptor::from(Arc::clone(&self.0.current().made.config))
     }
 
+    /// Shows when the files in force end, if there are such files.
+    pub(super) fn observe(own: Option<&Self>, metrics: &Metrics) {
+        let none: [&str; 0] = [];
+        let current = own.map(|own| own.0.current());
+        let served = current.as_ref().map(|current| &current.made);
+        let certificate = served.map(|served| served.certificate_until);
+        let crl = served.and_then(|served| served.crl_until);
+        for (gauge, until) in
+            [(&metrics.tls_certificate_expiry, certificate), (&metrics.tls_crl_expiry, crl)]
+        {
+            match until {
+                Some(until) => gauge.with_label_values(&none).set(until),
+                None => gauge.reset(),
+            }
+        }
+    }
+
     /// What is not as it should be.
     pub(super) fn warnings(&self) -> Vec<String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -113,25 +130,22 @@ impl Source for Listener {
     }
 
     fn tell(&self, news: Result<&Served, &str>) {
-        let Metrics { tls_load, tls_certificate_expiry, tls_crl_expiry, .. } = &*self.metrics;
-        let none: [&str; 0] = [];
+        let loads = &self.metrics.tls_load;
         let served = match news {
             Ok(served) => served,
             Err(why) => {
                 tracing::error!("the TLS files of [listen.tls] are not used as they are: {why}");
-                tls_load.with_label_values(&["failure"]).inc();
+                loads.with_label_values(&["failure"]).inc();
                 self.events.record(Event::new("tls_refused").detail(why.to_owned()));
                 return;
             }
         };
         let mut detail = format!("certificate until {}", shown(served.certificate_until));
-        tls_certificate_expiry.with_label_values(&none).set(served.certificate_until);
         if let Some(until) = served.crl_until {
             detail += &format!(", client_crl until {}", shown(until));
-            tls_crl_expiry.with_label_values(&none).set(until);
         }
-        tracing::info!(detail, "the TLS settings of [listen.tls] are in force");
-        tls_load.with_label_values(&["success"]).inc();
+        tracing::info!(detail, "the TLS files of [listen.tls] are loaded");
+        loads.with_label_values(&["success"]).inc();
         self.events.record(Event::new("tls_loaded").detail(detail));
     }
 }

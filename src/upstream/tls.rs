@@ -85,7 +85,7 @@ impl Source for Cms {
     fn tell(&self, news: Result<&Self::Made, &str>) {
         let result = match news {
             Ok(_) => {
-                tracing::info!("the TLS settings of [upstream] are in force");
+                tracing::info!("the TLS settings of [upstream] are loaded");
                 "success"
             }
             Err(why) => {
