@@ -80,6 +80,7 @@ fn a_handshake_that_does_not_end_has_its_time_and_keeps_nobody_out() {
     let (took, _) = trickle(stream, &[&hello[..], &[7; 1 << 10]].concat());
     assert_in_time(took);
     assert_is_over(&gateway);
+    assert_eq!(gateway.failures("too_slow"), 4.0);
 }
 
 /// The client waits before the last message of the handshake, which holds its certificate.

@@ -193,6 +193,7 @@ fn a_certificate_that_was_revoked_is_refused_from_the_next_connection_on() {
     let (seven, eight) = (numbered(&authority, 7), numbered(&authority, 8));
     let statuses = || (gateway.status(Some(&seven)), gateway.status(Some(&eight)));
     assert_eq!(statuses(), (None, Some(200)));
+    assert_eq!(gateway.failures("certificate"), 1.0);
     let metric = "cms_gateway_tls_crl_expiry_timestamp_seconds";
     assert_eq!(gateway.world.gateway.metric(metric), Some(IN_2040));
     let write = |list: &str| fs::write(gateway.folder().join("clients.crl"), list).unwrap();

@@ -191,4 +191,5 @@ fn what_is_old_or_weak_is_not_agreed_on() {
         assert_eq!(say(version, &[strong, 0x002f, 0xc009], &[0]), protocol_version, "{version:x}");
     }
     assert_eq!(gateway.status(None), Some(200));
+    assert!(gateway.failures("protocol") >= 5.0, "of those");
 }

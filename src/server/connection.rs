@@ -32,6 +32,7 @@ use super::certificate;
 use super::lent::lend;
 use super::listener::Hold;
 use super::shared::{Place, Shared};
+use super::tls::failure;
 use crate::config::Limits;
 use crate::context::Peer;
 use crate::gateway::Line;
@@ -126,9 +127,14 @@ impl Connection {
                 self.peer.certificate = certificate::digest_of(stream.get_ref().1);
                 self.serve(stream).await;
             }
-            Ok(Err(error)) => tracing::debug!(source = %self.peer.address, %error, "TLS handshake"),
-            Err(_) => tracing::debug!(source = %self.peer.address, "TLS handshake took too long"),
+            Ok(Err(error)) => self.count_failure(failure(&error), &error.to_string()),
+            Err(_) => self.count_failure("too_slow", "it took too long"),
         }
+    }
+
+    fn count_failure(&self, reason: &str, error: &str) {
+        tracing::debug!(source = %self.peer.address, reason, error, "TLS handshake");
+        self.shared.gateway().metrics.tls_handshake_failures.with_label_values(&[reason]).inc();
     }
 
     pub(super) async fn serve<S>(mut self, stream: S)

@@ -7,6 +7,7 @@
 //! Revocation fails closed: where there is a CRL, a certificate whose issuer has none in it, or one
 //! that is past its next update, is refused as one that was revoked.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -100,7 +101,7 @@ impl ListenerTls {
     /// What is not as it should be.
     pub(super) fn warnings(&self) -> Vec<String> {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        let is_over = |until: UnixTime| u64::try_from(until).is_ok_and(|until| until < now);
+        let is_over = |until: UnixTime| until < UnixTime::try_from(now).unwrap_or(UnixTime::MAX);
         let current = self.0.current();
         let Served { certificate_until, crl_until, .. } = current.made;
         let expired = is_over(certificate_until)
@@ -147,6 +148,17 @@ impl Source for Listener {
         tracing::info!(detail, "the TLS files of [listen.tls] are loaded");
         loads.with_label_values(&["success"]).inc();
         self.events.record(Event::new("tls_loaded").detail(detail));
+    }
+}
+
+/// Why a handshake failed, in a word: the client's certificate, its TLS, or its connection.
+pub(super) fn failure(error: &io::Error) -> &'static str {
+    match error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        Some(rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented) => {
+            "certificate"
+        }
+        Some(_) => "protocol",
+        None => "connection",
     }
 }
 

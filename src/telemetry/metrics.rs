@@ -38,6 +38,7 @@ pub struct Metrics {
     pub config_reload: IntCounterVec,
     pub config_last_reload_success: Gauge,
     pub tls_load: IntCounterVec,
+    pub tls_handshake_failures: IntCounterVec,
     /// Not there without TLS.
     pub tls_certificate_expiry: IntGaugeVec,
     /// Not there without a list.
@@ -199,6 +200,12 @@ impl Metrics {
                 "Readings of the API's certificate, key, client CA and CRL, by result.",
                 &["result"],
             )?,
+            tls_handshake_failures: counters(
+                "tls_handshake_failures_total",
+                "Connections to the API without a TLS handshake, by reason (certificate: the \
+                 client's; protocol, connection, too_slow).",
+                &["reason"],
+            )?,
             tls_certificate_expiry: register(
                 &registry,
                 IntGaugeVec::new(
@@ -308,6 +315,9 @@ impl Metrics {
             for result in ["success", "failure"] {
                 let _ = counter.with_label_values(&[result]);
             }
+        }
+        for reason in ["certificate", "protocol", "connection", "too_slow"] {
+            let _ = metrics.tls_handshake_failures.with_label_values(&[reason]);
         }
         let build = register(
             &registry,

@@ -105,6 +105,12 @@ impl TlsGateway {
         self.world.gateway.metric(&line).unwrap_or_default()
     }
 
+    /// How many handshakes have failed for this reason.
+    pub fn failures(&self, reason: &str) -> f64 {
+        let line = format!("cms_gateway_tls_handshake_failures_total{{reason=\"{reason}\"}}");
+        self.world.gateway.metric(&line).unwrap()
+    }
+
     /// The lines of `/readyz` about TLS.
     pub fn warnings(&self) -> String {
         let reply = self.world.gateway.admin("/readyz");
