@@ -15,8 +15,10 @@ use support::{PATH, PATIENCE, SAMPLE, World, wait_for};
 // Types of frames, flags and error codes (RFC 9113, sections 6 and 7).
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
+const PRIORITY: u8 = 2;
 const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
 const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
@@ -159,6 +161,14 @@ fn assert_serves(world: &World) {
     wait_for("the end of connections", || metric("cms_gateway_connections") == Some(0.0));
 }
 
+/// The most memory that the gateway has had, in bytes.
+fn most_memory(world: &World) -> u64 {
+    let id = world.gateway.child.id();
+    let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
+    line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
+}
+
 /// The identifiers of the first requests of a connection.
 fn streams(count: u32) -> impl Iterator<Item = u32> {
     (0..count).map(|index| index * 2 + 1)
@@ -259,13 +269,7 @@ fn a_head_that_stops_in_the_middle_has_its_time_and_no_more() {
 fn a_head_that_unfolds_to_megabytes_ends_its_connection_and_takes_no_memory() {
     let world = world();
     assert_serves(&world);
-    let peak = || {
-        let id = world.gateway.child.id();
-        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
-        let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
-        line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() << 10
-    };
-    let before = peak();
+    let before = most_memory(&world);
     let remembered = header(0x40, "x", &"x".repeat(4000));
     // The newest of the headers that are remembered.
     let bomb = [head(&world), remembered, vec![0x80 | 62; 15_000 - 4100]].concat();
@@ -273,7 +277,41 @@ fn a_head_that_unfolds_to_megabytes_ends_its_connection_and_takes_no_memory() {
         let said = Connection::open(&world).send(frame(HEADERS, END_HEADERS, 1, &bomb));
         assert_eq!(said.goodbye, Some(ENHANCE_YOUR_CALM), "{said:?}");
     }
-    let grown = peak() - before;
+    let grown = most_memory(&world) - before;
     assert!(grown < 16 << 20, "{grown} bytes for 20 times 43 MB");
     assert_serves(&world);
+}
+
+/// Each asks for an answer or for nothing, and its sender reads nothing.
+#[test]
+fn small_frames_without_end_take_no_memory_and_no_place_for_long() {
+    let world = World::with(|config| {
+        *config +=
+            "[limits]\nhead_timeout = \"1s\"\nbody_timeout = \"1s\"\nidle_timeout = \"1s\"\n";
+    });
+    world.gateway.wait_until_ready();
+    assert_serves(&world);
+    let request = frame(HEADERS, END_HEADERS, 1, &head(&world));
+    let before = most_memory(&world);
+    for (what, first, again) in [
+        ("pings", Vec::new(), frame(PING, 0, 0, &[0; 8])),
+        ("settings", Vec::new(), frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0xff, 0xff])),
+        ("priorities", Vec::new(), frame(PRIORITY, 0, 3, &[0, 0, 0, 0, 0])),
+        ("a body of nothing", request.clone(), frame(DATA, 0, 1, &[])),
+        ("resets of an answered request", request, frame(RST_STREAM, 0, 1, &CANCEL.to_be_bytes())),
+    ] {
+        let mut stream = Connection::open(&world).0;
+        stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        let flood = [first, again.repeat(1_000_000)].concat();
+        let flooding = std::thread::spawn(move || stream.write_all(&flood).map(|()| stream));
+        assert_eq!(world.put(&world.supervisor(), SAMPLE).status, 200, "{what}");
+        // Its connection is closed for it, or has swallowed all.
+        let left = flooding.join().unwrap();
+        let failed = left.as_ref().err().map(std::io::Error::kind);
+        assert_ne!(failed, Some(std::io::ErrorKind::WouldBlock), "{what}: it hangs");
+        drop(left);
+        assert_serves(&world);
+    }
+    let grown = most_memory(&world) - before;
+    assert!(grown < 16 << 20, "{grown} bytes");
 }
