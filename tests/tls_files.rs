@@ -152,6 +152,37 @@ fn a_change_that_cannot_be_used_leaves_what_was_in_force_and_is_told() {
 }
 
 #[test]
+fn other_files_count_once_the_configuration_names_them() {
+    let gateway = TlsGateway::start("", |_| {});
+    let mut kept = Kept::open(&gateway);
+    assert_eq!(kept.ask(), 200);
+    let other = gateway.folder().join("other");
+    fs::create_dir(&other).unwrap();
+    let named = |certificate, key| {
+        let config = gateway.world.config();
+        let text = fs::read_to_string(&config).unwrap();
+        let text = text.replace("\"tls.crt\"", certificate).replace("\"tls.key\"", key);
+        fs::write(config.with_file_name("new.toml"), text).unwrap();
+        fs::rename(config.with_file_name("new.toml"), config).unwrap();
+    };
+    let new = renewed(&gateway);
+    write_pair(&other, &new);
+    named("\"other/tls.crt\"", "\"other/tls.key\"");
+    wait_for("the other files", || gateway.loads("success") == 2.0);
+    wait_for("the other certificate", || Kept::open(&gateway).shown() == &*new.der);
+    assert_eq!(kept.ask(), 200);
+    let metric = "cms_gateway_tls_certificate_expiry_timestamp_seconds";
+    assert_eq!(gateway.world.gateway.metric(metric), Some(IN_2040));
+
+    // Those are watched now, and those of before are not.
+    write_pair(gateway.folder(), &renewed(&gateway));
+    let newest = renewed(&gateway);
+    write_pair(&other, &newest);
+    wait_for("the newest", || Kept::open(&gateway).shown() == &*newest.der);
+    assert_eq!((kept.ask(), gateway.loads("success")), (200, 3.0));
+}
+
+#[test]
 fn a_certificate_that_has_expired_is_a_warning() {
     let gateway = TlsGateway::start("", |_| {});
     assert_eq!(gateway.warnings(), "");
