@@ -12,7 +12,7 @@
 //! - [`upstream`]: the CMS
 //! - [`reply`]: every way to fail, as the caller is told
 //!
-//! Around them: [`config`], [`server`], [`telemetry`] and the [`commands`].
+//! Around them: [`config`], [`server`], [`systemd`], [`telemetry`] and the [`commands`].
 
 pub mod audit;
 pub mod client;
@@ -31,6 +31,7 @@ pub mod reply;
 mod secret;
 pub mod server;
 mod strict_json;
+pub mod systemd;
 pub mod telemetry;
 pub mod tls;
 pub mod upstream;

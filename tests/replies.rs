@@ -354,7 +354,8 @@ fn a_credential_that_cannot_be_had_is_the_gateways_fault() {
     std::fs::write(world.config(), text.replace("\"audit\"", "\"audit-2\"")).unwrap();
     let config = cms_gateway::config::load(&world.config()).unwrap();
     std::fs::remove_file(world.folder.path().join("password")).unwrap();
-    let server = world.block_on(cms_gateway::server::Server::start(&config)).unwrap();
+    let server =
+        world.block_on(cms_gateway::server::Server::start(&config, Default::default())).unwrap();
     wait_for("the keys", || {
         let reply = support::put(server.api(), &world.supervisor(), SAMPLE);
         reply.code() == "GW-4002"

@@ -4,22 +4,31 @@ use std::io;
 use std::num::NonZero;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{NO, WRONG_USE, refuse};
 use crate::config::{self, Config};
 use crate::server::{Server, StartError};
+use crate::systemd::{self, Listeners};
 use crate::telemetry::Log;
 use crate::watch::{self, Sight, Unreadable, Watched};
 
 /// The most bytes of a configuration.
 const LARGEST: usize = 4 << 20;
 
+/// How long a stop may take beyond its drain: for what runs in the background, and for the trail.
+const LAST: Duration = Duration::from_secs(10);
+
 pub(super) fn run(file: &Path) -> ExitCode {
     let config = match config::load(file) {
         Ok(config) => config,
         Err(faults) => return refuse(faults, WRONG_USE),
+    };
+    let listeners = match systemd::listeners() {
+        Ok(listeners) => listeners,
+        Err(fault) => return refuse(fault, WRONG_USE),
     };
     let log = match Log::start(config.log.level) {
         Ok(log) => log,
@@ -34,7 +43,7 @@ pub(super) fn run(file: &Path) -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return refuse(format_args!("the runtime can't be started: {error}"), NO),
     };
-    let ended = runtime.block_on(serve(file, config, &log));
+    let ended = runtime.block_on(serve(file, config, listeners, &log));
     // A disk that does not answer must not keep the process.
     runtime.shutdown_background();
     match ended {
@@ -50,11 +59,18 @@ enum Ended {
     AtOnce,
 }
 
-async fn serve(file: &Path, config: Config, log: &Log) -> Result<Ended, StartError> {
+async fn serve(
+    file: &Path,
+    config: Config,
+    listeners: Listeners,
+    log: &Log,
+) -> Result<Ended, StartError> {
     // Before the first byte is served, so that no signal is missed.
     let mut signals = Signals::new().map_err(StartError::Signal)?;
     let mut hangup = signal(SignalKind::hangup()).map_err(StartError::Signal)?;
-    let mut server = Server::start(&config).await?;
+    let mut server = Server::start(&config, listeners).await?;
+    systemd::ready();
+    tokio::spawn(systemd::watchdog());
     let mut watched = Watched::new(file.to_owned(), LARGEST);
     let mut in_force = config.sha256;
     loop {
@@ -69,6 +85,7 @@ async fn serve(file: &Path, config: Config, log: &Log) -> Result<Ended, StartErr
             server.is_as_in_force();
             continue;
         }
+        systemd::reloading();
         tokio::select! {
             biased;
             // A reload that is not at its end has changed nothing.
@@ -78,9 +95,11 @@ async fn serve(file: &Path, config: Config, log: &Log) -> Result<Ended, StartErr
                     in_force.clone_from(&sha256);
                 }
                 server.report(&sha256, reloaded);
+                systemd::ready();
             }
         }
     }
+    systemd::stopping(server.drains_for() + LAST);
     let drained = async {
         server.drain().await;
         server.stop().await;

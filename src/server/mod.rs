@@ -24,9 +24,10 @@ use self::listener::Listening;
 use self::parts::Builder;
 use self::shared::{Front, Shared};
 use crate::audit::{Audit, Event, OpenError};
-use crate::config::Config;
+use crate::config::{Config, Listen};
 use crate::gateway::Gateway;
 use crate::identity::IdentityError;
+use crate::systemd::Listeners;
 use crate::telemetry::Metrics;
 use crate::tls::TlsError;
 
@@ -43,6 +44,8 @@ pub struct Server {
     shared: Arc<Shared>,
     api: Listening,
     admin: Listening,
+    /// Where the API and the admin endpoints listen, of those that the service manager handed over.
+    handed: (Option<SocketAddr>, Option<SocketAddr>),
     /// On an address of before, until their connections have ended.
     earlier_apis: Vec<Listening>,
     /// Those that still serve requests of before a reload, perhaps.
@@ -64,6 +67,13 @@ pub enum StartError {
         /// What the system said.
         error: io::Error,
     },
+    /// The service manager's socket is open to a network for which the configuration has no TLS.
+    #[error(
+        "listen.api: the service manager's socket is {0}, which is not loopback, and tokens would \
+         cross the network in plain text; write that address into listen.api, with listen.tls, or \
+         with allow_plaintext = true where something before it does TLS"
+    )]
+    PlainText(SocketAddr),
     /// The audit trail has another writer.
     #[error(transparent)]
     Audit(#[from] OpenError),
@@ -103,14 +113,18 @@ impl std::fmt::Debug for Server {
 }
 
 impl Server {
-    /// Opens the trail, starts the listeners and the background work.
+    /// Opens the trail, starts the listeners and the background work. A listener that is given is
+    /// served instead of the configured address.
     ///
     /// # Errors
     ///
     /// When a port is taken, or the audit trail has another writer.
-    pub async fn start(config: &Config) -> Result<Self, StartError> {
-        let api = bind("listen.api", config.listen.api).await?;
-        let admin = bind("listen.admin", config.listen.admin).await?;
+    pub async fn start(config: &Config, listeners: Listeners) -> Result<Self, StartError> {
+        let is_handed = (listeners.api.is_some(), listeners.admin.is_some());
+        let api = bind("listen.api", config.listen.api, listeners.api).await?;
+        let admin = bind("listen.admin", config.listen.admin, listeners.admin).await?;
+        let served = is_handed.0.then(|| api.local_addr().ok()).flatten();
+        refuse_plain_text(&config.listen, served)?;
 
         let metrics = Arc::new(Metrics::new()?);
         let audit = Audit::open(&config.audit, &metrics)?;
@@ -128,6 +142,7 @@ impl Server {
 
         let api = api::listen(api, &shared, &mut tasks);
         let admin = admin::listen(admin, &shared, &mut tasks);
+        let handed = (is_handed.0.then_some(api.local), is_handed.1.then_some(admin.local));
         tracing::info!(api = %api.local, admin = %admin.local, "listening");
         metrics.config_last_reload_success.set(now());
         Ok(Self {
@@ -137,6 +152,7 @@ impl Server {
             shared,
             api,
             admin,
+            handed,
             earlier_apis: Vec::new(),
             earlier: Vec::new(),
             tasks,
@@ -169,8 +185,9 @@ impl Server {
             return Err(ReloadError::NeedsRestart("audit"));
         }
         let (listen, then) = (&config.listen, &self.config.listen);
-        let api = rebind("listen.api", listen.api, then.api).await?;
-        let admin = rebind("listen.admin", listen.admin, then.admin).await?;
+        refuse_plain_text(listen, self.handed.0)?;
+        let api = rebind("listen.api", listen.api, then.api, self.handed.0).await?;
+        let admin = rebind("listen.admin", listen.admin, then.admin, self.handed.1).await?;
         let before = self.shared.gateway();
         let (events, metrics) = (self.audit.events(), &self.metrics);
         let mut builder = Builder { config: &config, events, metrics, tasks: &mut self.tasks };
@@ -252,6 +269,12 @@ impl Server {
         self.shared.set_refused(None);
     }
 
+    /// How long a drain and the end of what is in flight may take together.
+    #[must_use]
+    pub fn drains_for(&self) -> Duration {
+        self.config.drain.delay + self.config.drain.timeout
+    }
+
     /// Goes on serving for `drain.delay`, no longer ready.
     pub async fn drain(&self) {
         tracing::info!(delay = ?self.config.drain.delay, "draining");
@@ -299,18 +322,56 @@ async fn look_after(audit: Arc<Audit>) {
     }
 }
 
-async fn bind(key: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
-    let bound = TcpListener::bind(address).await;
-    bound.map_err(|error| StartError::Listen { key, address, error })
+/// Listens, unless that is done already.
+async fn bind(
+    key: &'static str,
+    address: SocketAddr,
+    handed: Option<std::net::TcpListener>,
+) -> Result<TcpListener, StartError> {
+    let failed = |error| StartError::Listen { key, address, error };
+    let Some(handed) = handed else { return TcpListener::bind(address).await.map_err(failed) };
+    handed.set_nonblocking(true).map_err(failed)?;
+    let listener = TcpListener::from_std(handed).map_err(failed)?;
+    let served = listener.local_addr().map_err(failed)?;
+    if served != address {
+        tell_of_another_address(key, address, served);
+    }
+    Ok(listener)
 }
 
-/// A listener on another address than before, if it is another one.
+fn tell_of_another_address(key: &'static str, configured: SocketAddr, served: SocketAddr) {
+    tracing::warn!(
+        key,
+        %configured,
+        %served,
+        "the service manager's socket is served, not the configured address"
+    );
+}
+
+/// Asks of an address that is not the configured one what the configuration was checked for.
+fn refuse_plain_text(listen: &Listen, served: Option<SocketAddr>) -> Result<(), StartError> {
+    let is_checked = listen.tls.is_some() || !listen.api.ip().is_loopback();
+    match served.filter(|served| !is_checked && !served.ip().is_loopback()) {
+        Some(served) => Err(StartError::PlainText(served)),
+        None => Ok(()),
+    }
+}
+
+/// A listener on another address than before, if it is another one, and none was handed over.
 async fn rebind(
     key: &'static str,
     address: SocketAddr,
     then: SocketAddr,
+    handed: Option<SocketAddr>,
 ) -> Result<Option<TcpListener>, StartError> {
-    if address == then { Ok(None) } else { bind(key, address).await.map(Some) }
+    if address == then {
+        return Ok(None);
+    }
+    if let Some(served) = handed {
+        tell_of_another_address(key, address, served);
+        return Ok(None);
+    }
+    bind(key, address, None).await.map(Some)
 }
 
 fn now() -> f64 {

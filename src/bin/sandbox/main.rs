@@ -15,6 +15,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use cms_gateway::config;
 use cms_gateway::server::Server;
+use cms_gateway::systemd::Listeners;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -95,7 +96,8 @@ async fn start(arguments: &Arguments, folder: PathBuf) -> Result<Sandbox, String
     let file = configure(&folder, arguments, &provider, &cms)
         .map_err(|error| format!("{}: {error}", folder.display()))?;
     let config = config::load(&file).map_err(|faults| faults.to_string())?;
-    let gateway = Server::start(&config).await.map_err(|error| error.to_string())?;
+    let gateway =
+        Server::start(&config, Listeners::default()).await.map_err(|error| error.to_string())?;
     Ok(Sandbox { provider, cms, gateway, folder })
 }
 
