@@ -194,3 +194,31 @@ fn the_gateway_takes_the_configuration_of_the_manifests() {
     fs::write(&file, text.replace("algorithms ", "algorithm ")).unwrap();
     assert_eq!(check().status.code(), Some(2), "it would not notice a misspelt key");
 }
+
+/// Cargo looks for each file that Cargo.toml names before it builds anything.
+#[test]
+fn the_image_is_built_of_all_that_cargo_asks_for() {
+    let text = fs::read_to_string(root().join("deploy/Containerfile")).unwrap();
+    let (build, _) = text.split_once("FROM scratch").unwrap();
+    let copies: Vec<&str> = build.lines().filter_map(|line| line.strip_prefix("COPY ")).collect();
+    let gathered = |left_out: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        for copy in copies.iter().filter(|copy| !copy.starts_with(left_out)) {
+            let (sources, place) = copy.rsplit_once(' ').unwrap();
+            let place = folder.path().join(place);
+            fs::create_dir_all(place.parent().unwrap()).unwrap();
+            let script = format!("cp -r {sources} {}", place.display());
+            if copy.ends_with('/') {
+                fs::create_dir_all(&place).unwrap();
+            }
+            let mut command = Command::new("sh");
+            assert!(command.args(["-c", &script]).current_dir(root()).status().unwrap().success());
+        }
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["fetch", "--locked", "--offline", "--target", "host-tuple"]);
+        let output = cargo.current_dir(folder.path()).output().unwrap();
+        (output.status.success(), words(&output), folder.path().join("deploy/build").exists())
+    };
+    assert_eq!(gathered("nothing"), (true, String::new(), true));
+    assert!(gathered("benches").1.contains("can't find"), "it would not notice a missing file");
+}
