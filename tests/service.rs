@@ -47,6 +47,7 @@ state() { echo "$1: $(get ActiveState) $(get SubState) '$(get StatusText)' $(get
 ask() { exec 3<>/dev/tcp/127.0.0.1/$1 && printf 'GET %s HTTP/1.0\r\n\r\n' $2 >&3 && cat <&3; }
 until_it_is() { for _ in $(seq 200); do "$@" && return; sleep 0.1; done; echo "in vain: $*"; }
 is_ready() { ask 9464 /readyz | grep -q '^HTTP/1.0 200 '; }
+is_running() { [ "$(get SubState)" = running ]; }
 restarted() { [ "$(get NRestarts)" = 1 ] && [ "$(get ActiveState)" = active ]; }
 
 systemctl start $unit || exit
@@ -56,6 +57,12 @@ main=$(get MainPID)
 grep -E '^(CapBnd|NoNewPrivs|Seccomp):' /proc/$main/status
 stat --format '%A %U %n' /var/lib/private/cms-gateway/audit
 ask 9464 /metrics | grep '^process_start_time_seconds ' | grep -c -v ' 0$'
+
+sed -i 's/"any"/[1, 2]/' /etc/cms-gateway/gateway.toml
+systemctl reload $unit || exit
+until_it_is grep -q 'the configuration is in force' /log
+until_it_is is_running
+state reloaded
 
 [ "$main" -gt 1 ] && kill -STOP $main
 until_it_is restarted
@@ -125,6 +132,7 @@ NoNewPrivs:\t1
 Seccomp:\t2
 drwx------ cms-gateway /var/lib/private/cms-gateway/audit
 1
+reloaded: active running 'Serving' 0 0
 hung: active running 'Serving' 1 0
 stopped: inactive dead '' 0 0
 misconfigured: failed failed '' 0 2

@@ -98,6 +98,28 @@ fn start_and_end_are_told_to_an_abstract_socket() {
     tells_of_start_and_end(&address, &format!("@{name}"));
 }
 
+/// With the time, as Type=notify-reload asks for it; and at its end also when nothing has come of it.
+#[test]
+fn each_reload_is_told_with_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("notify");
+    let mut manager = Manager::at(&UnixAddress::from_pathname(&path).unwrap());
+    let world = world(&format!("NOTIFY_SOCKET='{}'", path.display()));
+    manager.hears("READY=1");
+    for (text, result) in [("[limits]\nusers = 7\n", "success"), ("[limitz]\n", "failure")] {
+        manager.heard.clear();
+        let mut file = fs::OpenOptions::new().append(true).open(world.config()).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        world.gateway.signal("-HUP");
+        manager.hears("READY=1");
+        let (before, _) = manager.heard.split_once("READY=1").unwrap();
+        let (_, time) = before.split_once("RELOADING=1\nMONOTONIC_USEC=").unwrap();
+        assert!(time.split('\n').next().unwrap().parse::<u64>().unwrap() > 0, "{before}");
+        let metric = format!("cms_gateway_config_reload_total{{result=\"{result}\"}}");
+        assert!(world.gateway.metric(&metric).unwrap() >= 1.0, "{metric}");
+    }
+}
+
 #[test]
 fn a_gateway_that_can_not_start_is_never_ready() {
     let folder = tempfile::tempdir().unwrap();
@@ -212,6 +234,21 @@ fn the_sockets_of_systemd_are_served() {
     let told: Vec<&str> = log.lines().filter(|line| line.contains("not the configured")).collect();
     assert!(told.len() == 1 && told[0].contains("listen.admin"), "{log}");
     assert!(told[0].contains("127.0.0.1:0") && told[0].contains(&admin.to_string()), "{log}");
+
+    // Another address in the configuration does not change that.
+    let text = fs::read_to_string(world.config()).unwrap();
+    let [other, _] = free_addresses();
+    fs::write(world.config(), text.replace(&api.to_string(), &other.to_string())).unwrap();
+    world.gateway.signal("-HUP");
+    wait_for("the reload", || world.gateway.log().contains("the configuration is in force"));
+    let log = world.gateway.log();
+    assert!(
+        log.lines().any(|line| {
+            line.contains("not the configured") && line.contains(&other.to_string())
+        })
+    );
+    assert_eq!(world.put(&world.supervisor(), SAMPLE).status, 200);
+    assert!(TcpStream::connect(other).is_err());
     world.gateway.signal("-TERM");
     assert!(world.gateway.wait().success());
 }
