@@ -107,7 +107,7 @@ pub enum RouteError {
 /// [`RouteError`] when no operation has the path, or the one that has it takes another method.
 pub fn route(method: &Method, path: &str) -> Result<&'static Operation, RouteError> {
     // CONNECT and `OPTIONS *` name no path: it is the method that is wrong.
-    let names_no_path = method == Method::CONNECT || path == "*";
+    let names_no_path = method == Method::CONNECT || (method == Method::OPTIONS && path == "*");
     let operation = ALL
         .iter()
         .find(|operation| operation.path == path || names_no_path)
