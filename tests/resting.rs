@@ -157,6 +157,18 @@ fn a_client_that_reads_late_gets_every_answer() {
     }
 }
 
+#[test]
+fn http_2_does_not_begin_after_a_rest() {
+    let world = World::with(|config| *config += HEAD);
+    world.gateway.wait_until_ready();
+    let mut stream = TcpStream::connect(world.gateway.api).unwrap();
+    stream.write_all(kept_alive(&world).as_bytes()).unwrap();
+    assert_eq!(next_status(&mut BufReader::new(&stream)), 200);
+    assert_stays_open(&stream);
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").unwrap();
+    assert_is_closed(&stream);
+}
+
 /// How many requests are answered once none is for longer than a connection has before it rests.
 fn answered_for_now(world: &World) -> usize {
     let metric = "cms_gateway_requests_total{decision=\"none\",operation=\"none\",status=\"405\"}";

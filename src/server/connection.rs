@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::CONNECTION;
+use http::header::{CONNECTION, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderValue, Request, Response, Version};
 use http_body_util::Full;
 use hyper::body::Incoming;
@@ -174,7 +174,7 @@ impl Connection {
                     Ok(_) | Err(_) => return (Some(stream), Ended::Otherwise),
                 };
             }
-            if first == PREFACE {
+            if first == PREFACE && session.begun() == 0 {
                 return (Box::pin(self.http2(&session, stream, first)).await, Ended::Otherwise);
             }
             match Box::pin(self.http1(&session, stream, first)).await {
@@ -368,10 +368,12 @@ impl Drop for UnderWay {
 }
 
 /// Whether a client may have more to ask after this. Where it can't be told for sure, it is left to
-/// hyper.
+/// hyper: also after chunks, since it doesn't show whether there was a length as well, with which the
+/// connection ends (RFC 9112, section 6.1).
 fn may_persist(version: Version, headers: &HeaderMap) -> bool {
     let mut options = headers.get_all(CONNECTION).iter();
     version == Version::HTTP_11
+        && !headers.contains_key(TRANSFER_ENCODING)
         && options.all(|option| option.as_bytes().eq_ignore_ascii_case(b"keep-alive"))
 }
 
