@@ -176,7 +176,7 @@ impl Gateway {
         seen: &mut Seen,
     ) -> Result<Answer, Problem> {
         let slot = self.admit(line, seen).await?;
-        head::check(request, &self.limits)?;
+        head::check(request, &self.limits).inspect_err(|_| seen.body = Left::Broken)?;
         let operation = operation::route(request.method(), request.uri().path())?;
         seen.operation = operation.name;
         head::check_target(request)?;
@@ -255,8 +255,8 @@ impl Gateway {
         if let Some(rates) = &self.rates {
             rates.admit(principal).map_err(refused)?;
         }
-        let body = body::read(request, &self.limits).await;
-        seen.body = Left::by(&body);
+        let (left, body) = body::read(request, &self.limits).await;
+        seen.body = left;
         let body = body.map_err(|error| refused(error.into()))?;
         let change = (operation.decode)(&body, self.limits.users);
         change.map_err(|fault| refused(fault.into()))

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_ENCODING, CONTENT_TYPE, EXPECT};
-use http::{HeaderMap, Request, Version};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use http::{HeaderMap, Method, Request, Version};
+use http_body_util::{BodyExt, Collected, LengthLimitError, Limited};
 use hyper::body::{Body, Incoming};
 use tower::BoxError;
 
@@ -45,21 +45,25 @@ pub(super) enum Left {
     Unread,
 }
 
-impl Left {
-    pub(super) fn by<T>(read: &Result<T, BodyError>) -> Self {
-        match read {
-            Ok(_) => Self::Nothing,
-            Err(BodyError::Broken) => Self::Broken,
-            Err(_) => Self::Unread,
-        }
-    }
-}
-
-/// Reads all of a body that says it is JSON.
+/// Reads all of a body that says it is JSON, and tells what is left of it.
 pub(super) async fn read(
     request: &mut Request<Incoming>,
     limits: &Limits,
-) -> Result<Bytes, BodyError> {
+) -> (Left, Result<Bytes, BodyError>) {
+    let body = collect(request, limits).await;
+    let left = match &body {
+        Ok(body) if body.trailers().is_none() => Left::Nothing,
+        // Where they end, not everybody says alike: hyper forgives bare LF in them.
+        Ok(_) | Err(BodyError::Broken) => Left::Broken,
+        Err(_) => Left::Unread,
+    };
+    (left, body.map(Collected::to_bytes))
+}
+
+async fn collect(
+    request: &mut Request<Incoming>,
+    limits: &Limits,
+) -> Result<Collected<Bytes>, BodyError> {
     is_json(request.headers())?;
     let body = request.body_mut();
     // What announces itself as too large is not read at all.
@@ -69,7 +73,7 @@ pub(super) async fn read(
     let reading = Limited::new(body, limits.body).collect();
     match tokio::time::timeout(limits.body_timeout, reading).await {
         Err(_) => Err(BodyError::TooSlow(limits.body_timeout)),
-        Ok(Ok(collected)) => Ok(collected.to_bytes()),
+        Ok(Ok(collected)) => Ok(collected),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(BodyError::TooLarge(limits.body)),
         Ok(Err(_)) => Err(BodyError::Broken),
     }
@@ -82,11 +86,15 @@ pub(super) async fn leaves_connection(
     left: Left,
     limits: &Limits,
 ) -> bool {
-    if request.version() >= Version::HTTP_2 || request.body().is_end_stream() {
+    if request.version() >= Version::HTTP_2 {
         return true;
     }
-    if left != Left::Unread {
-        return left == Left::Nothing;
+    // What comes after a CONNECT is no request for everybody.
+    if left == Left::Broken || request.method() == Method::CONNECT {
+        return false;
+    }
+    if left == Left::Nothing || request.body().is_end_stream() {
+        return true;
     }
     // A client that expects to be asked for its body keeps it until it is.
     let is_held_back = request.headers().contains_key(EXPECT);
@@ -97,11 +105,13 @@ pub(super) async fn leaves_connection(
     let mut rest = Limited::new(body, limits.body);
     let discarded = async {
         while let Some(frame) = rest.frame().await {
-            frame?;
+            if frame?.is_trailers() {
+                return Ok(false);
+            }
         }
-        Ok::<_, BoxError>(())
+        Ok::<_, BoxError>(true)
     };
-    matches!(tokio::time::timeout(PATIENCE, discarded).await, Ok(Ok(())))
+    matches!(tokio::time::timeout(PATIENCE, discarded).await, Ok(Ok(true)))
 }
 
 /// JSON has no charset but UTF-8 (RFC 8259, section 8.1), so one may be named and must be that.
