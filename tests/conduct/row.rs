@@ -1,6 +1,6 @@
 //! A row of the tables, and the stage on which it is played: raw sockets on both sides of the gateway.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::Duration;
 
