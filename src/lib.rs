@@ -35,4 +35,5 @@ pub mod systemd;
 pub mod telemetry;
 pub mod tls;
 pub mod upstream;
+pub mod version;
 mod watch;

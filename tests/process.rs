@@ -78,11 +78,14 @@ fn the_admin_listener_tells_how_it_is() {
     assert_eq!(metric("upstream_duration_seconds_count"), Some(1.0));
     assert_eq!(metric("audit_records_total{kind=\"intent\"}"), Some(1.0));
     assert_eq!(metric("credential_refresh_total{result=\"success\"}"), Some(1.0));
-    assert_eq!(metric("build_info{version=\"0.1.0\"}"), Some(1.0));
+    assert_eq!(metric("build_info{commit=\"unknown\",version=\"0.1.0\"}"), Some(1.0));
     assert!(metric("credential_age_seconds").is_some());
     assert!(world.gateway.metric("process_resident_memory_bytes").unwrap() > 0.0);
     assert_eq!(world.gateway.admin("/livez").body, "ok\n");
-    assert_eq!(world.gateway.admin("/version").json(), json!({"version": "0.1.0"}));
+    assert_eq!(
+        world.gateway.admin("/version").json(),
+        json!({"version": "0.1.0", "commit": "unknown"})
+    );
     assert_eq!(world.gateway.admin("/other").status, 404);
 }
 

@@ -77,6 +77,7 @@ use crate::identity::{Refusal, Verified};
 use crate::operation::Facts;
 use crate::policy::Permitted;
 use crate::telemetry::Metrics;
+use crate::version::VERSION;
 
 /// How long the file system may take to say what is free.
 const LOOK: Duration = Duration::from_millis(500);
@@ -169,8 +170,7 @@ impl Audit {
     /// When another process writes to it. Whatever else is wrong with the folder shows in
     /// [`Audit::failure`], and is tried again.
     pub fn open(settings: &config::Audit, metrics: &Arc<Metrics>) -> Result<Arc<Self>, OpenError> {
-        let gateway =
-            Gateway { instance: settings.instance.clone(), version: env!("CARGO_PKG_VERSION") };
+        let gateway = Gateway { instance: settings.instance.clone(), version: VERSION };
         let origin = format!("cms-gateway/{}", settings.instance);
         let counted = Arc::clone(metrics);
         let journal = Journal::open(settings, gateway.clone(), &origin, counted)?;

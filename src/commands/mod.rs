@@ -16,10 +16,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use self::text::plain;
+use crate::version::BOTH;
 
 /// An authenticating reverse proxy: a Bearer call in, a Basic call out, on record.
 #[derive(Debug, Parser)]
-#[command(name = "cms-gateway", version, max_term_width = 80)]
+#[command(name = "cms-gateway", version = BOTH, max_term_width = 80)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,

@@ -23,6 +23,7 @@ use super::shared::Shared;
 use super::tls::ListenerTls;
 use crate::credential::CredentialError;
 use crate::gateway::Gateway;
+use crate::version::{COMMIT, VERSION};
 
 /// The most connections, and how long a head and its answer may take.
 const CONNECTIONS: usize = 64;
@@ -84,9 +85,9 @@ fn answer(shared: &Shared, method: &Method, path: &str) -> Response<Full<Bytes>>
             }
         }
         "/version" => {
-            let version = concat!("{\"version\":\"", env!("CARGO_PKG_VERSION"), "\"}\n");
+            let version = json!({"version": VERSION, "commit": COMMIT});
             let json = HeaderValue::from_static("application/json");
-            (StatusCode::OK, json, version.as_bytes().to_vec())
+            (StatusCode::OK, json, format!("{version}\n").into_bytes())
         }
         "/issuers" => {
             let json = HeaderValue::from_static("application/json");

@@ -6,6 +6,8 @@ use prometheus::{
 };
 use prometheus::{GaugeVec, core::Collector};
 
+use crate::version::{COMMIT, VERSION};
+
 /// From half a millisecond to ten seconds.
 const BUCKETS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
@@ -321,9 +323,9 @@ impl Metrics {
         }
         let build = register(
             &registry,
-            GaugeVec::new(opts("build_info", "1, with the version that runs."), &["version"])?,
+            GaugeVec::new(opts("build_info", "1, with what runs."), &["version", "commit"])?,
         )?;
-        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1.0);
+        build.with_label_values(&[VERSION, COMMIT]).set(1.0);
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
         Ok(metrics)
     }
