@@ -4,6 +4,7 @@ mod audit;
 mod check;
 mod explain;
 mod output;
+mod people;
 mod serve;
 mod text;
 mod token;
@@ -14,13 +15,14 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use clap_complete::Shell;
 
 use self::text::plain;
 use crate::version::BOTH;
 
 /// An authenticating reverse proxy: a Bearer call in, a Basic call out, on record.
 #[derive(Debug, Parser)]
-#[command(name = "cms-gateway", version = BOTH, max_term_width = 80)]
+#[command(name = "cms-gateway", version = BOTH, max_term_width = 80, after_long_help = MORE)]
 pub struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -48,7 +50,25 @@ enum Command {
     /// Read the audit trail: prove it, search it, follow it
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Write the completions for a shell to standard output
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write the man pages, one for each command, into a folder
+    Man {
+        /// The folder
+        folder: PathBuf,
+    },
 }
+
+/// What `--help` says at the end.
+const MORE: &str = "\
+Exit status: 0 done, 1 the answer is no, 2 wrong use or configuration.
+
+Each key of the configuration can be overridden by an environment variable: CMS_GATEWAY__ and the \
+path with two underscores between its levels, as CMS_GATEWAY__UPSTREAM__RESPONSE_TIMEOUT=5s. \
+CMS_GATEWAY_LOG sets the level of the log: error, warn, info, debug or trace.";
 
 /// Does what the command line says.
 #[must_use]
@@ -59,6 +79,8 @@ pub fn run(arguments: Arguments) -> ExitCode {
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Token(command) => token::run(&command),
         Command::Audit(command) => audit::run(&command),
+        Command::Completions { shell } => people::completions(shell),
+        Command::Man { folder } => people::man(&folder),
     }
 }
 
