@@ -147,7 +147,10 @@ impl Gateway {
         let work = self.clone().journey(&context, &mut request, &line, &mut seen);
         let mut response = match work.await {
             Ok(answer) => reply::json(answer.status, answer.body, context.request_id),
-            Err(problem) => problem.response(context.request_id),
+            Err(problem) => {
+                self.metrics.errors.with_label_values(&[problem.code.as_str()]).inc();
+                problem.response(context.request_id)
+            }
         };
         let Seen { operation, decision, caller, receipt, nonce, is_in_line, body } = seen;
         if is_in_line {

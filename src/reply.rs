@@ -3,6 +3,8 @@
 //! This is the one place that knows the HTTP statuses of errors. The body has the CMS's own shape,
 //! so that a caller parses one shape, with the request's id beside it.
 
+mod code;
+
 use std::borrow::Cow;
 use std::time::Duration;
 
@@ -13,6 +15,7 @@ use http_body_util::Full;
 use serde::Serialize;
 use uuid::Uuid;
 
+pub use self::code::Code;
 use crate::audit;
 use crate::audit::Receipt;
 use crate::context::{self, REQUEST_ID};
@@ -24,91 +27,6 @@ use crate::identity::{ProofFault, Refusal, SenderFault, algorithm};
 use crate::operation::{BodyFault, RouteError};
 use crate::policy::Denied;
 use crate::upstream;
-
-/// The gateway's error codes. What they mean stands in README.md.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[expect(missing_docs, reason = "the names say it, and the table below the rest")]
-pub enum Code {
-    Malformed,
-    NoSuchOperation,
-    WrongMethod,
-    BodyTooLarge,
-    WrongMediaType,
-    TooSlow,
-    HeadTooLarge,
-    NoToken,
-    TokenNotAcceptable,
-    TokenExpired,
-    KeysUnavailable,
-    NotGranted,
-    NotInCampaign,
-    OverRate,
-    AuditUnavailable,
-    CredentialUnavailable,
-    CredentialRefused,
-    UpstreamUnreachable,
-    UpstreamTooSlow,
-    UpstreamUnintelligible,
-    CircuitOpen,
-    Overloaded,
-    Internal,
-}
-
-impl Code {
-    /// Code and status, as one table.
-    const fn row(self) -> (&'static str, StatusCode) {
-        match self {
-            Self::Malformed => ("GW-1001", StatusCode::BAD_REQUEST),
-            Self::NoSuchOperation => ("GW-1002", StatusCode::NOT_FOUND),
-            Self::WrongMethod => ("GW-1003", StatusCode::METHOD_NOT_ALLOWED),
-            Self::BodyTooLarge => ("GW-1004", StatusCode::PAYLOAD_TOO_LARGE),
-            Self::WrongMediaType => ("GW-1005", StatusCode::UNSUPPORTED_MEDIA_TYPE),
-            Self::TooSlow => ("GW-1006", StatusCode::REQUEST_TIMEOUT),
-            Self::HeadTooLarge => ("GW-1007", StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE),
-            Self::NoToken => ("GW-2001", StatusCode::UNAUTHORIZED),
-            Self::TokenNotAcceptable => ("GW-2002", StatusCode::UNAUTHORIZED),
-            Self::TokenExpired => ("GW-2003", StatusCode::UNAUTHORIZED),
-            Self::KeysUnavailable => ("GW-2004", StatusCode::SERVICE_UNAVAILABLE),
-            Self::NotGranted => ("GW-3001", StatusCode::FORBIDDEN),
-            Self::NotInCampaign => ("GW-3002", StatusCode::FORBIDDEN),
-            Self::OverRate => ("GW-3003", StatusCode::TOO_MANY_REQUESTS),
-            Self::AuditUnavailable => ("GW-4001", StatusCode::SERVICE_UNAVAILABLE),
-            Self::CredentialUnavailable => ("GW-4002", StatusCode::SERVICE_UNAVAILABLE),
-            Self::CredentialRefused => ("GW-5001", StatusCode::BAD_GATEWAY),
-            Self::UpstreamUnreachable => ("GW-5002", StatusCode::BAD_GATEWAY),
-            Self::UpstreamTooSlow => ("GW-5003", StatusCode::GATEWAY_TIMEOUT),
-            Self::UpstreamUnintelligible => ("GW-5004", StatusCode::BAD_GATEWAY),
-            Self::CircuitOpen => ("GW-5005", StatusCode::SERVICE_UNAVAILABLE),
-            Self::Overloaded => ("GW-9001", StatusCode::SERVICE_UNAVAILABLE),
-            Self::Internal => ("GW-9002", StatusCode::INTERNAL_SERVER_ERROR),
-        }
-    }
-
-    /// The code, as callers and records have it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        self.row().0
-    }
-
-    /// Whether it is the gateway's "you may not".
-    pub(crate) const fn is_denial(self) -> bool {
-        matches!(
-            self,
-            Self::NoToken
-                | Self::TokenNotAcceptable
-                | Self::TokenExpired
-                | Self::NotGranted
-                | Self::NotInCampaign
-                | Self::OverRate
-        )
-    }
-
-    /// Its HTTP status.
-    #[must_use]
-    pub const fn status(self) -> StatusCode {
-        self.row().1
-    }
-}
 
 /// A refusal or failure, as the caller is told.
 #[derive(Debug, Clone)]

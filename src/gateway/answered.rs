@@ -6,6 +6,7 @@ use http::StatusCode;
 use prometheus::{Histogram, IntCounter};
 
 use crate::operation::ALL;
+use crate::reply::Code;
 use crate::telemetry::Metrics;
 
 /// The series that nearly every request is counted in. To look them up by their labels takes a lock
@@ -26,6 +27,16 @@ const DONE: (&str, StatusCode) = ("allow", StatusCode::OK);
 
 impl Answered {
     pub(super) fn new(metrics: &Metrics) -> Self {
+        // What appears with its first failure has not increased by it, for an alert.
+        for status in Code::ALL.iter().map(|code| code.status()).filter(StatusCode::is_server_error)
+        {
+            let _ = metrics.requests.with_label_values(&["none", "none", status.as_str()]);
+            for (operation, decision) in
+                ALL.iter().flat_map(|it| [(it.name, "allow"), (it.name, "none")])
+            {
+                let _ = metrics.requests.with_label_values(&[operation, decision, status.as_str()]);
+            }
+        }
         let usual = |operation: &'static str| {
             let (decision, status) = DONE;
             let labels = [operation, decision, status.as_str()];

@@ -67,7 +67,7 @@ fn answer(shared: &Shared, method: &Method, path: &str) -> Response<Full<Bytes>>
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
     let (status, media_type, body) = match path {
         "/metrics" => {
-            observe_ages(gateway);
+            observe(gateway);
             ListenerTls::observe(shared.front.load().tls.as_deref(), &gateway.metrics);
             let exposition = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             (StatusCode::OK, exposition, gateway.metrics.exposition())
@@ -206,7 +206,9 @@ fn issuers(gateway: &Gateway) -> Vec<u8> {
     text
 }
 
-fn observe_ages(gateway: &Gateway) {
+/// What is looked up rather than counted.
+fn observe(gateway: &Gateway) {
+    gateway.metrics.audit_writable.set(gateway.audit.failure().is_none().into());
     for (issuer, keys) in gateway.identity.issuers() {
         if let Some(age) = keys.and_then(|keys| keys.age) {
             gateway.metrics.jwks_age.with_label_values(&[issuer]).set(age.as_secs_f64());

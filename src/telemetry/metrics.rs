@@ -6,6 +6,7 @@ use prometheus::{
 };
 use prometheus::{GaugeVec, core::Collector};
 
+use crate::reply::Code;
 use crate::version::{COMMIT, VERSION};
 
 /// From half a millisecond to ten seconds.
@@ -18,6 +19,7 @@ const BUCKETS: &[f64] =
 pub struct Metrics {
     registry: Registry,
     pub requests: IntCounterVec,
+    pub errors: IntCounterVec,
     pub request_duration: HistogramVec,
     pub upstream_duration: Histogram,
     pub token_cache_hits: IntCounter,
@@ -36,6 +38,8 @@ pub struct Metrics {
     pub audit_queue_depth: IntGauge,
     pub audit_failures: IntCounter,
     pub audit_stdout_lost: IntCounter,
+    /// Looked up whenever the metrics are.
+    pub audit_writable: IntGauge,
     pub audit_free: IntGauge,
     pub config_reload: IntCounterVec,
     pub config_last_reload_success: Gauge,
@@ -84,6 +88,11 @@ impl Metrics {
                 "requests_total",
                 "Requests answered, by operation, decision (allow, deny, none) and status.",
                 &["operation", "decision", "status"],
+            )?,
+            errors: counters(
+                "errors_total",
+                "Requests answered with an error of the gateway's own, by code.",
+                &["code"],
             )?,
             request_duration: register(
                 &registry,
@@ -193,6 +202,7 @@ impl Metrics {
                     "Audit records that standard output did not take; the files have them.",
                 ))?,
             )?,
+            audit_writable: gauge("audit_writable", "1 while audit records can be written.")?,
             audit_free: gauge(
                 "audit_free_bytes",
                 "Room on the file system that the audit trail is on.",
@@ -320,6 +330,9 @@ impl Metrics {
         }
         for reason in ["certificate", "protocol", "connection", "too_slow"] {
             let _ = metrics.tls_handshake_failures.with_label_values(&[reason]);
+        }
+        for code in Code::ALL {
+            let _ = metrics.errors.with_label_values(&[code.as_str()]);
         }
         let build = register(
             &registry,

@@ -116,6 +116,10 @@ impl KeyStore {
         waiting: usize,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ClientError> {
+        // What appears with its first failure has not increased by it, for an alert.
+        for result in ["success", "failure"] {
+            let _ = metrics.jwks_refresh.with_label_values(&[issuer, result]);
+        }
         Ok(Self {
             issuer: issuer.to_owned(),
             source: Source::new(issuer, &settings.source)?,
