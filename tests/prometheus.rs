@@ -8,13 +8,14 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use serde_json::Value;
 use support::authority::Authority;
 use support::cms::Misbehaviour;
 use support::keys::Settings;
-use support::prometheus::{Prometheus, hastened_rules};
+use support::prometheus::{Prometheus, deploy, hastened_rules};
 use support::{BINARY, SAMPLE, World, wait_for, write_secret};
 
 /// Alerts that no test can make fire yet, as there is nothing to cause them; promtool shows them
@@ -38,6 +39,12 @@ fn world(change: impl FnOnce(&mut String)) -> World {
     });
     world.gateway.wait_until_ready();
     world
+}
+
+fn serve(config: &Path) -> Command {
+    let mut command = Command::new(BINARY);
+    command.args(["serve", "--config"]).arg(config);
+    command
 }
 
 /// The CMS's answers that are about its password.
@@ -103,9 +110,7 @@ fn each_alert_fires_for_what_it_is_there_for() {
         },
         |config| {
             fs::write(config.with_file_name("ca.pem"), Authority::new().pem()).unwrap();
-            let mut command = Command::new(BINARY);
-            command.args(["serve", "--config"]).arg(config);
-            command
+            serve(config)
         },
     );
     cms.gateway.wait_until_ready();
@@ -160,4 +165,113 @@ fn each_alert_fires_for_what_it_is_there_for() {
     shown.extend(BY_PROMTOOL_ALONE.iter().map(ToString::to_string));
     let all: BTreeSet<_> = prometheus.rules("alerting").into_iter().map(|it| it.0).collect();
     assert_eq!(shown, all);
+}
+
+/// Metrics of what the gateway can't do yet.
+const TO_COME: &[&str] = &["cms_gateway_config_", "cms_gateway_tls_certificate_"];
+
+fn is_to_come(query: &str) -> bool {
+    TO_COME.iter().any(|prefix| query.contains(prefix))
+}
+
+/// A gateway that nothing has been asked of.
+fn fresh() -> (World, Prometheus) {
+    let world = World::with_command(
+        |config| {
+            let issuer = config.split("issuer = \"").nth(1).unwrap().split('"').next().unwrap();
+            let introspection = format!(
+                "{{ url = \"{issuer}introspect\", client_id = \"x\", client_secret = \"password\" }}"
+            );
+            let opaque = format!(
+                "[[issuers]]\nissuer = \"https://opaque.example.com/\"\n\
+                 audiences = [\"cms-gateway\"]\nroles_claim = \"roles\"\n\
+                 introspection = {introspection}\n[roles."
+            );
+            *config = config.replacen("[roles.", &opaque, 1);
+        },
+        serve,
+    );
+    world.gateway.wait_until_ready();
+    let prometheus = Prometheus::scraping(&[("gateway", world.gateway.admin)], &hastened_rules());
+    (world, prometheus)
+}
+
+/// The names in an expression, each with its labels if it has any.
+fn selectors(expression: &str) -> BTreeSet<String> {
+    let is_of_name = |letter: char| letter.is_ascii_alphanumeric() || "_:".contains(letter);
+    let mut selectors = BTreeSet::new();
+    let mut rest = expression;
+    while let Some(start) = rest.find(is_of_name) {
+        rest = &rest[start..];
+        let name = rest.find(|letter| !is_of_name(letter)).unwrap_or(rest.len());
+        let labels = rest[name..].starts_with('{').then(|| rest.find('}').unwrap() + 1);
+        let end = labels.unwrap_or(name);
+        let is_metric = ["cms_gateway_", "job:", "process_"];
+        if is_metric.iter().any(|prefix| rest.starts_with(prefix)) || &rest[..name] == "up" {
+            selectors.insert(rest[..end].to_owned());
+        }
+        rest = &rest[end..];
+    }
+    selectors
+}
+
+fn is_empty(found: &Value) -> bool {
+    found.as_array().unwrap().is_empty()
+}
+
+/// Those with the labels of a rule too, before there was anything to count: what appears with its
+/// first fault has not increased by it.
+#[test]
+fn what_the_rules_ask_for_is_there_from_the_start() {
+    let (_world, prometheus) = fresh();
+    let kinds = ["alerting", "recording"].map(|kind| prometheus.rules(kind));
+    let asked: BTreeSet<_> = kinds.iter().flatten().flat_map(|it| selectors(&it.1)).collect();
+    assert!(asked.len() >= 25, "{asked:?}");
+    prometheus.until("all that is asked for", || {
+        let missing = asked.iter().filter(|selector| is_empty(&prometheus.query(selector)));
+        let missing: Vec<_> = missing.filter(|it| !is_to_come(it)).collect();
+        missing.is_empty()
+    });
+    let come = asked.iter().filter(|it| is_to_come(it) && !is_empty(&prometheus.query(it)));
+    assert_eq!(come.count(), 0, "some have come; strike them from the list");
+}
+
+#[test]
+fn every_query_of_the_dashboard_finds_something() {
+    let (world, prometheus) = fresh();
+    let token = world.supervisor();
+    let text = fs::read_to_string(deploy("grafana/cms-gateway.json")).unwrap();
+    let dashboard: Value = serde_json::from_str(&text).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array()).flatten();
+    let queries: Vec<_> = targets.map(|target| target["expr"].as_str().unwrap()).collect();
+    assert!(queries.len() >= 40, "{}", queries.len());
+    for query in queries.into_iter().filter(|query| !is_to_come(query)) {
+        let query = query.replace("$instance", ".*").replace("$__rate_interval", "5s");
+        assert!(!query.contains('$'), "{query}");
+        // Some are rates of what must go on.
+        prometheus.until(&query, || {
+            assert_eq!(world.put(&token, SAMPLE).status, 200);
+            assert_eq!(world.put("e30.e30.AA", SAMPLE).status, 401);
+            let found = prometheus.query(&query);
+            found.as_array().unwrap().iter().any(|series| series["value"][1] != "NaN")
+        });
+    }
+    let instances = dashboard["templating"]["list"][1]["query"]["query"].as_str().unwrap();
+    assert_eq!(instances, "label_values(cms_gateway_build_info, instance)");
+}
+
+/// Nothing that the gateway measures is left out of the dashboard.
+#[test]
+fn every_metric_is_on_the_dashboard() {
+    let text = fs::read_to_string(deploy("grafana/cms-gateway.json")).unwrap();
+    let world = World::start();
+    world.gateway.wait_until_ready();
+    assert_eq!(world.put(&world.supervisor(), SAMPLE).status, 200);
+    let exposition = world.gateway.admin("/metrics").body;
+    let names = exposition.lines().filter_map(|line| line.strip_prefix("# TYPE cms_gateway_"));
+    let names = names.map(|line| line.split(' ').next().unwrap());
+    let missing: Vec<_> =
+        names.filter(|name| !text.contains(&format!("cms_gateway_{name}"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
 }

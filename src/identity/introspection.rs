@@ -74,6 +74,10 @@ impl Introspection {
         waiting: usize,
         metrics: Arc<Metrics>,
     ) -> Result<Self, ClientError> {
+        for result in ["active", "inactive", "failure"] {
+            let _ = metrics.introspection.with_label_values(&[issuer, result]);
+        }
+        let _ = metrics.introspection_cache_hits.with_label_values(&[issuer]);
         let client = Client::new(settings.url.scheme(), settings.ca.clone(), settings.timeout)?;
         let answers = Cache::builder()
             .max_capacity(MEMORY)

@@ -318,21 +318,25 @@ impl Metrics {
             registry: registry.clone(),
         };
         // What appears with its first failure has not increased by it, for an alert.
-        for counter in [
-            &metrics.credential_refresh,
-            &metrics.credential_probes,
-            &metrics.tls_load,
-            &metrics.upstream_tls_load,
+        let results: &[&str] = &["success", "failure"];
+        let codes: Vec<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        for (counter, labels) in [
+            (&metrics.errors, codes.as_slice()),
+            (&metrics.credential_refresh, results),
+            (&metrics.credential_probes, results),
+            (&metrics.tls_load, results),
+            (&metrics.upstream_tls_load, results),
+            (&metrics.revocation_load, results),
+            (&metrics.upstream_retries, &["not_sent", "stale", "reset", "answer"]),
+            (&metrics.shed, &["in_flight", "queue"]),
+            (
+                &metrics.tls_handshake_failures,
+                &["certificate", "protocol", "connection", "too_slow"],
+            ),
         ] {
-            for result in ["success", "failure"] {
-                let _ = counter.with_label_values(&[result]);
+            for label in labels {
+                let _ = counter.with_label_values(&[*label]);
             }
-        }
-        for reason in ["certificate", "protocol", "connection", "too_slow"] {
-            let _ = metrics.tls_handshake_failures.with_label_values(&[reason]);
-        }
-        for code in Code::ALL {
-            let _ = metrics.errors.with_label_values(&[code.as_str()]);
         }
         let build = register(
             &registry,

@@ -75,6 +75,7 @@ impl Balance {
             let server = Server::new(target, settings, Arc::clone(trust), metrics);
             let name: Arc<str> = server.name().into();
             metrics.upstream_circuit_open.with_label_values(&[&name]).set(0);
+            let _ = metrics.upstream_ejections.with_label_values(&[&name]);
             Arc::new(Node {
                 index,
                 server,
