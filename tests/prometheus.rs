@@ -20,11 +20,8 @@ use support::{BINARY, SAMPLE, World, wait_for, write_secret};
 
 /// Alerts that no test can make fire yet, as there is nothing to cause them; promtool shows them
 /// (rules.test.yml).
-const BY_PROMTOOL_ALONE: &[&str] = &[
-    "CmsGatewayCertificateExpires",
-    "CmsGatewayCertificateExpiresSoon",
-    "CmsGatewayConfigNotReloaded",
-];
+const BY_PROMTOOL_ALONE: &[&str] =
+    &["CmsGatewayCertificateExpires", "CmsGatewayCertificateExpiresSoon"];
 
 /// What is old after 24 hours is so after ten seconds.
 fn soon_old(config: &mut String) {
@@ -117,6 +114,7 @@ fn each_alert_fires_for_what_it_is_there_for() {
     let keys = world(Settings::by_url("refresh = \"1s\", cool_down = \"1s\", max_stale = \"10s\""));
     let disk = World::on_tmpfs("4m");
     disk.0.gateway.wait_until_ready();
+    let changed = world(|_| {});
     let mut down = world(|_| {});
     let worlds = [
         ("steady", &steady),
@@ -125,6 +123,7 @@ fn each_alert_fires_for_what_it_is_there_for() {
         ("cms", &cms),
         ("keys", &keys),
         ("disk", &disk.0),
+        ("changed", &changed),
         ("down", &down),
     ];
     let targets = worlds.map(|(name, world)| (name, world.gateway.admin));
@@ -132,6 +131,7 @@ fn each_alert_fires_for_what_it_is_there_for() {
 
     // Those that take their time are caused first.
     fs::remove_file(store.folder.path().join("password")).unwrap();
+    fs::write(changed.config(), "[listen]\nport = 8080\n").unwrap();
     keys.provider.publish_text("no keys".to_owned());
     down.gateway.signal("-KILL");
     down.gateway.wait();
@@ -142,6 +142,7 @@ fn each_alert_fires_for_what_it_is_there_for() {
 
     for (alert, instance) in [
         ("CmsGatewayDown", "down"),
+        ("CmsGatewayConfigRefused", "changed"),
         ("CmsGatewayErrorBudgetBurnsFast", ""),
         ("CmsGatewayErrorBudgetBurns", ""),
         ("CmsGatewayAuditNotWritable", "disk"),
@@ -159,7 +160,7 @@ fn each_alert_fires_for_what_it_is_there_for() {
     let firing = prometheus.firing();
     assert!(firing.iter().all(|(_, instance)| instance != "steady"), "{firing:?}");
 
-    drop((steady, credential, store, cms, keys, disk, down));
+    drop((steady, credential, store, cms, keys, disk, changed, down));
     prometheus.wait_for_alert("CmsGatewayAbsent", "");
     let mut shown = prometheus.fired.take();
     shown.extend(BY_PROMTOOL_ALONE.iter().map(ToString::to_string));
@@ -168,7 +169,7 @@ fn each_alert_fires_for_what_it_is_there_for() {
 }
 
 /// Metrics of what the gateway can't do yet.
-const TO_COME: &[&str] = &["cms_gateway_config_", "cms_gateway_tls_certificate_"];
+const TO_COME: &[&str] = &["cms_gateway_tls_certificate_"];
 
 fn is_to_come(query: &str) -> bool {
     TO_COME.iter().any(|prefix| query.contains(prefix))

@@ -67,7 +67,7 @@ fn answer(shared: &Shared, method: &Method, path: &str) -> Response<Full<Bytes>>
     let text = HeaderValue::from_static("text/plain; charset=utf-8");
     let (status, media_type, body) = match path {
         "/metrics" => {
-            observe(gateway);
+            observe(shared, gateway);
             ListenerTls::observe(shared.front.load().tls.as_deref(), &gateway.metrics);
             let exposition = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
             (StatusCode::OK, exposition, gateway.metrics.exposition())
@@ -207,7 +207,8 @@ fn issuers(gateway: &Gateway) -> Vec<u8> {
 }
 
 /// What is looked up rather than counted.
-fn observe(gateway: &Gateway) {
+fn observe(shared: &Shared, gateway: &Gateway) {
+    gateway.metrics.config_refused.set(shared.refused().is_some().into());
     gateway.metrics.audit_writable.set(gateway.audit.failure().is_none().into());
     for (issuer, keys) in gateway.identity.issuers() {
         if let Some(age) = keys.and_then(|keys| keys.age) {

@@ -43,6 +43,8 @@ pub struct Metrics {
     pub audit_free: IntGauge,
     pub config_reload: IntCounterVec,
     pub config_last_reload_success: Gauge,
+    /// Looked up whenever the metrics are.
+    pub config_refused: IntGauge,
     pub tls_load: IntCounterVec,
     pub tls_handshake_failures: IntCounterVec,
     /// Not there without TLS.
@@ -259,6 +261,10 @@ impl Metrics {
                     "When the configuration in force was loaded, in Unix time.",
                 ))?,
             )?,
+            config_refused: gauge(
+                "config_refused",
+                "1 while the newest configuration is not in force, as it was refused.",
+            )?,
             circuit_open: gauge("circuit_open", "1 while none of the CMS's servers is asked.")?,
             upstream_circuit_open: register(
                 &registry,
@@ -327,6 +333,7 @@ impl Metrics {
             (&metrics.tls_load, results),
             (&metrics.upstream_tls_load, results),
             (&metrics.revocation_load, results),
+            (&metrics.config_reload, results),
             (&metrics.upstream_retries, &["not_sent", "stale", "reset", "answer"]),
             (&metrics.shed, &["in_flight", "queue"]),
             (
