@@ -23,6 +23,7 @@ pub mod credential;
 mod disk;
 pub mod gateway;
 pub mod identity;
+mod openapi;
 pub mod operation;
 mod part;
 pub mod policy;

@@ -122,7 +122,8 @@ impl Problem {
         text
     }
 
-    fn whole(&self, request_id: Uuid) -> Response<Bytes> {
+    /// The body of the answer.
+    pub(crate) fn body(&self, request_id: Uuid) -> impl Serialize {
         #[derive(Serialize)]
         #[serde(rename_all = "camelCase")]
         struct Body<'a> {
@@ -133,13 +134,18 @@ impl Problem {
             request_id: Uuid,
         }
         let status = self.code.status();
-        let body = Body {
+        Body {
             status_code: status.as_u16(),
             status: status.canonical_reason().unwrap_or_default(),
             error_code: self.code.as_str(),
             error_message: &self.message,
             request_id,
-        };
+        }
+    }
+
+    fn whole(&self, request_id: Uuid) -> Response<Bytes> {
+        let status = self.code.status();
+        let body = self.body(request_id);
         let mut response =
             with_json(status, serde_json::to_vec(&body).unwrap_or_default().into(), request_id);
         for (name, value) in &self.headers {
@@ -152,7 +158,7 @@ impl Problem {
 }
 
 /// The header of a request's receipt.
-static AUDIT_RECORD: HeaderName = HeaderName::from_static("audit-record");
+pub(crate) static AUDIT_RECORD: HeaderName = HeaderName::from_static("audit-record");
 
 /// An answer with a JSON body, or with none where that is empty.
 #[must_use]
@@ -175,7 +181,7 @@ fn with_json(status: StatusCode, body: Bytes, request_id: Uuid) -> Response<Byte
 }
 
 /// The header of a nonce (RFC 9449, section 8).
-static DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
+pub(crate) static DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce");
 
 /// Adds the receipt of a request that is on record, and the nonce of its caller's next proof.
 pub fn attach<B>(response: &mut Response<B>, receipt: Option<&Receipt>, nonce: Option<&str>) {
@@ -190,8 +196,8 @@ pub fn attach<B>(response: &mut Response<B>, receipt: Option<&Receipt>, nonce: O
 
 /// The headers of a caller's rate (draft-ietf-httpapi-ratelimit-headers-11, sections 3 and 4). No
 /// partition key is told: it would be the caller's name.
-static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
+pub(crate) static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
+pub(crate) static RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 /// Tells an authenticated caller how it stands with its rate. Nobody is told to come back before it
 /// may send again.

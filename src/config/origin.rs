@@ -41,6 +41,12 @@ impl Origin {
         }))
     }
 
+    /// As it is compared.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
     pub(super) fn is_plaintext(&self) -> bool {
         self.0.starts_with("http:")
     }

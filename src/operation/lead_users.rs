@@ -8,9 +8,10 @@ use bytes::Bytes;
 use http::Method;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::{Map, Value, json};
 
 use super::body::{self, BodyFault, Cursor, Reader, Strictly, refused};
-use super::{Change, Echo, Facts, Operation, Target};
+use super::{Change, Description, Echo, Facts, Operation, Target};
 use crate::policy::Permission;
 
 const ASSIGN: Permission = Permission::named("lead-users:assign");
@@ -35,7 +36,58 @@ pub(super) static OPERATION: Operation = Operation {
         };
         recorded.encode().into()
     },
+    description: Description {
+        summary: "Assigns users to a lead of a campaign, or takes them off it.",
+        details: "Changes take effect at once. Assigning who is assigned, or taking off who is \
+                  not, changes nothing and succeeds. No user is in both lists, and one list at \
+                  least is not empty.",
+        request: schema,
+        example: r#"{"leadId":2,"campaignId":1,"assignedUserIds":["anav_agent"],"unassignedUserIds":["exe_gs","madhur1"]}"#,
+        answer: answer_schema,
+        answer_example: r#"{"campaignLeadId":1,"assignedCampaignUserIds":[1],"unassignedCampaignUserIds":[3817,3802],"leadId":2,"campaignId":1,"assignedUserIds":["anav_agent"],"unassignedUserIds":["madhur1","exe_gs"]}"#,
+    },
 };
+
+/// As [`LeadUsersChange::decode`] reads it. That no user is in both lists, nor more than `most_users`
+/// in both together, is nothing that a schema can say.
+fn schema(most_users: usize) -> Value {
+    let id = json!({"type": "integer", "minimum": 1, "maximum": i32::MAX});
+    let user = json!({
+        "type": "string", "minLength": 1, "maxLength": UserId::LONGEST,
+        "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*$",
+    });
+    let users = json!({
+        "type": "array", "items": user, "uniqueItems": true, "maxItems": most_users,
+    });
+    json!({
+        "type": "object",
+        "additionalProperties": false,
+        "required": [LEAD, CAMPAIGN, ASSIGNED, UNASSIGNED],
+        "properties": {LEAD: id, CAMPAIGN: id, ASSIGNED: users, UNASSIGNED: users},
+        "anyOf": [
+            {"properties": {ASSIGNED: {"minItems": 1}}},
+            {"properties": {UNASSIGNED: {"minItems": 1}}},
+        ],
+    })
+}
+
+/// As [`Answer`] has it.
+fn answer_schema() -> Value {
+    let (integer, text) = (json!({"type": "integer"}), json!({"type": "string"}));
+    let (integers, texts) =
+        (json!({"type": "array", "items": integer}), json!({"type": "array", "items": text}));
+    let properties = json!({
+        "campaignLeadId": integer,
+        "assignedCampaignUserIds": integers,
+        "unassignedCampaignUserIds": integers,
+        LEAD: integer,
+        CAMPAIGN: integer,
+        ASSIGNED: texts,
+        UNASSIGNED: texts,
+    });
+    let required: Vec<&String> = properties.as_object().into_iter().flat_map(Map::keys).collect();
+    json!({"type": "object", "required": required, "properties": properties})
+}
 
 /// Who is to be assigned to a lead and who taken off it.
 ///

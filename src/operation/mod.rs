@@ -12,6 +12,7 @@ use std::fmt::Debug;
 use bytes::Bytes;
 use http::Method;
 use serde::Serialize;
+use serde_json::Value;
 
 pub use self::body::BodyFault;
 pub use self::lead_users::{LeadUsersChange, UserId};
@@ -35,6 +36,25 @@ pub struct Operation {
     pub decode: Decode,
     /// The body that a record tells of.
     pub restore: fn(Target, &[String], &[String]) -> Vec<u8>,
+    /// What the API's description says of it.
+    pub description: Description,
+}
+
+/// An operation as the API's description shows it. Its schemas are JSON Schema, draft 2020-12.
+#[derive(Debug)]
+pub struct Description {
+    /// What it does, in a few words.
+    pub summary: &'static str,
+    /// What the schemas don't say.
+    pub details: &'static str,
+    /// The schema of a request's body that may name so many users.
+    pub request: fn(usize) -> Value,
+    /// A good body.
+    pub example: &'static str,
+    /// The schema of the CMS's answer.
+    pub answer: fn() -> Value,
+    /// What the CMS answers to the good body.
+    pub answer_example: &'static str,
 }
 
 /// Decodes a body that may name so many users.

@@ -1,4 +1,4 @@
-//! The admin listener: `/metrics`, `/livez`, `/readyz`, `/version`, `/issuers`,
+//! The admin listener: `/metrics`, `/livez`, `/readyz`, `/version`, `/issuers`, `/openapi.json`,
 //! `/audit/checkpoint`.
 
 use std::convert::Infallible;
@@ -23,6 +23,7 @@ use super::shared::Shared;
 use super::tls::ListenerTls;
 use crate::credential::CredentialError;
 use crate::gateway::Gateway;
+use crate::openapi::Api;
 use crate::version::{COMMIT, VERSION};
 
 /// The most connections, and how long a head and its answer may take.
@@ -92,6 +93,10 @@ fn answer(shared: &Shared, method: &Method, path: &str) -> Response<Full<Bytes>>
         "/issuers" => {
             let json = HeaderValue::from_static("application/json");
             (StatusCode::OK, json, issuers(gateway))
+        }
+        "/openapi.json" => {
+            let json = HeaderValue::from_static("application/json");
+            (StatusCode::OK, json, openapi(shared))
         }
         "/audit/checkpoint" => match gateway.audit.checkpoint() {
             Some(note) => (StatusCode::OK, text, note.as_bytes().to_vec()),
@@ -204,6 +209,14 @@ fn issuers(gateway: &Gateway) -> Vec<u8> {
     let mut text = serde_json::to_vec_pretty(&issuers).unwrap_or_default();
     text.push(b'\n');
     text
+}
+
+/// The API's description, with what is in force.
+fn openapi(shared: &Shared) -> Vec<u8> {
+    let front = shared.front.load();
+    let (limits, takes_dpop) = (front.gateway.limits(), front.gateway.identity.takes_dpop());
+    let api = Api { origin: &front.origin, limits, takes_dpop };
+    serde_json::to_vec_pretty(&api.document()).unwrap_or_default()
 }
 
 /// What is looked up rather than counted.

@@ -137,7 +137,8 @@ impl Server {
         let parts = builder.build()?;
         let (trail, counted) = (Arc::clone(&audit), Arc::clone(&metrics));
         let gateway = Arc::new(Gateway::new(config, parts, trail, counted, None));
-        let shared = Arc::new(Shared::new(Front::new(gateway, tls)));
+        let address = api.local_addr().unwrap_or(config.listen.api);
+        let shared = Arc::new(Shared::new(Front::new(config, gateway, tls, address)));
         tasks.spawn(look_after(Arc::clone(&audit)));
 
         let api = api::listen(api, &shared, &mut tasks);
@@ -198,7 +199,9 @@ impl Server {
         // From here on nothing can fail and nothing is waited for.
         let (trail, counted) = (Arc::clone(&self.audit), Arc::clone(&self.metrics));
         let gateway = Gateway::new(&config, parts, trail, counted, Some(&before));
-        self.shared.front.store(Arc::new(Front::new(Arc::new(gateway), tls)));
+        let address = api.as_ref().map_or(Ok(self.api.local), TcpListener::local_addr);
+        let address = address.unwrap_or(config.listen.api);
+        self.shared.front.store(Arc::new(Front::new(&config, Arc::new(gateway), tls, address)));
         self.forget_what_is_gone(&config);
         self.earlier.retain(|earlier| earlier.strong_count() > 0);
         self.earlier.push(Arc::downgrade(&before));

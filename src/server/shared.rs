@@ -1,5 +1,6 @@
 //! What listeners and connections look at again and again, because it may have changed.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -7,6 +8,7 @@ use arc_swap::ArcSwap;
 
 use super::connection::Protocols;
 use super::tls::ListenerTls;
+use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::part::Part;
 
@@ -15,12 +17,23 @@ pub(super) struct Front {
     pub(super) gateway: Arc<Gateway>,
     pub(super) protocols: Arc<Protocols>,
     pub(super) tls: Option<Part<ListenerTls>>,
+    /// By which scheme, host and port callers know the API.
+    pub(super) origin: String,
 }
 
 impl Front {
-    pub(super) fn new(gateway: Arc<Gateway>, tls: Option<Part<ListenerTls>>) -> Self {
+    /// Of an API that listens there.
+    pub(super) fn new(
+        config: &Config,
+        gateway: Arc<Gateway>,
+        tls: Option<Part<ListenerTls>>,
+        address: SocketAddr,
+    ) -> Self {
         let protocols = Arc::new(Protocols::new(gateway.limits()));
-        Self { gateway, protocols, tls }
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        let public = config.listen.public_url.as_ref().map(|url| url.as_str().to_owned());
+        let origin = public.unwrap_or_else(|| format!("{scheme}://{address}"));
+        Self { gateway, protocols, tls, origin }
     }
 }
 

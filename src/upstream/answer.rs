@@ -13,7 +13,15 @@ use crate::credential::Credential;
 use crate::operation::{Change, Echo};
 
 /// The longest error code of the CMS's, in bytes.
-const LONGEST_CODE: usize = 64;
+pub(crate) const LONGEST_CODE: usize = 64;
+/// The statuses with which its answers are relayed.
+pub(crate) const RELAYED: &[StatusCode] = &[
+    StatusCode::OK,
+    StatusCode::NO_CONTENT,
+    StatusCode::BAD_REQUEST,
+    StatusCode::NOT_FOUND,
+    StatusCode::INTERNAL_SERVER_ERROR,
+];
 /// The most bytes of the CMS's words that are kept.
 const LONGEST_WORDS: usize = 1024;
 /// For how long the CMS can ask to be left alone.
@@ -22,7 +30,7 @@ const LONGEST_REST: u64 = 60;
 /// What the CMS said, in words that the caller may hear.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
-    /// Its status: 200, 204, 400, 404 or 500.
+    /// Its status, one of `RELAYED`.
     pub status: StatusCode,
     /// Its body, JSON; empty with a 204.
     pub body: Bytes,
@@ -55,10 +63,7 @@ pub(super) fn translate(
             return Err(Failure::Busy { status, retry_after: retry_after(&headers) });
         }
         StatusCode::NO_CONTENT => return Ok(Answer { status, body: Bytes::new(), code: None }),
-        StatusCode::OK
-        | StatusCode::BAD_REQUEST
-        | StatusCode::NOT_FOUND
-        | StatusCode::INTERNAL_SERVER_ERROR => {}
+        status if RELAYED.contains(&status) => {}
         _ => return unintelligible("which this operation does not have"),
     }
     if !is_json(&headers) {

@@ -37,6 +37,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tower::retry::budget::{Budget, TpsBudget};
 
 pub use self::answer::Answer;
+pub(crate) use self::answer::{LONGEST_CODE, RELAYED};
 use self::balance::{Avoided, Balance, Chosen, NoServer};
 use self::exchange::{Connection, ExchangeFault, Exchanged};
 pub use self::failure::Failure;
