@@ -166,7 +166,7 @@ fn decision(criterion: &mut Criterion) {
 }
 
 fn record(criterion: &mut Criterion, config: &Config, roles: &Roles, principal: Principal) {
-    let audit = Audit::open(&config.audit, &Arc::new(Metrics::new().unwrap())).unwrap();
+    let audit = Audit::open(&config.audit, None, &Arc::new(Metrics::new().unwrap())).unwrap();
     let source: SocketAddr = "127.0.0.1:40000".parse().unwrap();
     let permitted = roles.authorize(principal, decode(SAMPLE.as_bytes())).unwrap();
     criterion.bench_function("request's context and id", |bencher| {

@@ -98,7 +98,7 @@ fn cost_of(name: &str, trail: Option<(&Path, Durability)>) {
             durability,
             instance: "bench".to_owned(),
         };
-        Audit::open(&settings, &metrics).unwrap()
+        Audit::open(&settings, None, &metrics).unwrap()
     });
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let principal = principal();

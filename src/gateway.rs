@@ -49,7 +49,7 @@ use crate::operation::{self, Change, Operation};
 use crate::part::Part;
 use crate::policy::{Permitted, Roles};
 use crate::reply::{self, Code, Problem};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Ended, Metrics, Tracer};
 use crate::upstream::{Answer, Failure, Upstream};
 
 /// All that a request needs on its way.
@@ -67,6 +67,8 @@ pub struct Gateway {
     /// How many refusals of one holder are news.
     news: Arc<Rates>,
     slots: Arc<Semaphore>,
+    /// Where traces are recorded.
+    tracer: Option<Arc<Tracer>>,
 }
 
 /// The parts of a gateway that have a life of their own.
@@ -101,6 +103,7 @@ impl Gateway {
         parts: Parts,
         audit: Arc<Audit>,
         metrics: Arc<Metrics>,
+        tracer: Option<Arc<Tracer>>,
         before: Option<&Self>,
     ) -> Self {
         let Parts { identity, credentials, upstream } = parts;
@@ -122,6 +125,7 @@ impl Gateway {
             news,
             slots: Arc::new(Semaphore::new(config.limits.in_flight)),
             limits: config.limits.clone(),
+            tracer,
         }
     }
 
@@ -142,10 +146,15 @@ impl Gateway {
         line: Arc<Line>,
     ) -> Response<Full<Bytes>> {
         let started = Instant::now();
-        let context = Context::of(request.headers(), peer);
+        let mut context = Context::of(request.headers(), peer);
+        if let Some(tracer) = &self.tracer {
+            tracer.begin(&mut context, &request, started);
+        }
         let mut seen = Seen::default();
         let work = self.clone().journey(&context, &mut request, &line, &mut seen);
-        let mut response = match work.await {
+        let done = work.await;
+        let code = done.as_ref().err().map(|problem| problem.code.as_str());
+        let mut response = match done {
             Ok(answer) => reply::json(answer.status, answer.body, context.request_id),
             Err(problem) => {
                 self.metrics.errors.with_label_values(&[problem.code.as_str()]).inc();
@@ -163,6 +172,9 @@ impl Gateway {
         let status = response.status();
         let elapsed = started.elapsed();
         self.answered.count(&self.metrics, (operation, decision, status), elapsed);
+        if let Some(spans) = context.spans.take() {
+            spans.ended(Ended { status, operation, decision, code });
+        }
         tracing::debug!(request_id = %context.request_id, operation, decision, %status, ?elapsed, "answered");
         // The last of all, as it may wait, and the client may hang up meanwhile.
         if !body::leaves_connection(&mut request, body, &self.limits).await {
@@ -234,16 +246,23 @@ impl Gateway {
     ) -> Result<Permitted, NotPermitted> {
         let refuse = |unauthenticated| self.refuse(context, unauthenticated);
         let call = Call::of(request, context.certificate);
+        let stage = context.stage("authenticate");
         let principal = self.identity.authenticate(call).await.map_err(refuse)?;
+        stage.done();
         seen.caller = Some(Arc::clone(principal.verified()));
         seen.nonce = self.identity.nonce(&principal);
+        let stage = context.stage("read");
         let change = self.read(&principal, operation, request, seen).await?;
+        stage.done();
         // The body may have taken its time.
         self.identity.recheck(&principal).map_err(refuse)?;
-        self.roles.authorize(principal, change).map_err(|denied| {
+        let stage = context.stage("authorize");
+        let permitted = self.roles.authorize(principal, change).map_err(|denied| {
             let (problem, holder) = (Problem::from(&*denied), denied.principal.verified());
-            Refused::new(problem, Arc::clone(holder), Some(denied.change)).into()
-        })
+            Refused::new(problem, Arc::clone(holder), Some(denied.change))
+        })?;
+        stage.done();
+        Ok(permitted)
     }
 
     /// What an authenticated caller asks for.
@@ -297,7 +316,9 @@ impl Gateway {
         let facts = change.as_deref().map(Change::facts);
         let code = problem.code.as_str();
         let denied = self.audit.denied(&context, &holder, operation, facts, code, &reason);
+        let stage = context.stage("record denial");
         let receipt = denied.await?;
+        stage.done();
         Ok((Err(problem), receipt))
     }
 
@@ -308,7 +329,9 @@ impl Gateway {
         permitted: Permitted,
         _slot: Slot,
     ) -> Result<(Result<Answer, Problem>, Receipt), Problem> {
+        let stage = context.stage("record intent");
         let recorded = self.audit.intent(&context, permitted).await?;
+        stage.done();
         let started = Instant::now();
         let sent = self.upstream.forward(&recorded, &self.credentials, &context).await;
         let result = self.judge(&context, sent.result);
@@ -325,7 +348,9 @@ impl Gateway {
             answer: sent.words.as_deref(),
             credential: sent.credential.as_deref(),
         };
+        let stage = context.stage("record outcome");
         let receipt = self.audit.outcome(recorded, outcome).await;
+        stage.done();
         Ok((result, receipt))
     }
 

@@ -26,7 +26,7 @@ use self::queue::{Queue, Ringer, Taker, queue};
 use super::record::{Draft, Event, Gateway, Kind};
 use super::writer::{Entry, Seen, Writer};
 use crate::config;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Logs, Metrics};
 
 /// The most events that wait to be written. They are few, save when nothing can be written.
 const MOST_EVENTS: usize = 1024;
@@ -83,11 +83,12 @@ impl Journal {
         settings: &config::Audit,
         gateway: Gateway,
         origin: &str,
+        copy: Option<Logs>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, OpenError> {
         let seen = Arc::new(Seen::default());
         let (shared, counted) = (Arc::clone(&seen), Arc::clone(&metrics));
-        let writer = Writer::new(settings, origin, gateway, shared, counted);
+        let writer = Writer::new(settings, origin, gateway, copy, shared, counted);
         let mut writer = writer.map_err(OpenError::Thread)?;
         match writer.open() {
             Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {

@@ -76,7 +76,7 @@ use crate::disk::Disk;
 use crate::identity::{Refusal, Verified};
 use crate::operation::Facts;
 use crate::policy::Permitted;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Logs, Metrics};
 use crate::version::VERSION;
 
 /// How long the file system may take to say what is free.
@@ -163,17 +163,21 @@ impl Events {
 }
 
 impl Audit {
-    /// Opens the trail.
+    /// Opens the trail. What is durable is copied for a collector, if there is one.
     ///
     /// # Errors
     ///
     /// When another process writes to it. Whatever else is wrong with the folder shows in
     /// [`Audit::failure`], and is tried again.
-    pub fn open(settings: &config::Audit, metrics: &Arc<Metrics>) -> Result<Arc<Self>, OpenError> {
+    pub fn open(
+        settings: &config::Audit,
+        copy: Option<Logs>,
+        metrics: &Arc<Metrics>,
+    ) -> Result<Arc<Self>, OpenError> {
         let gateway = Gateway { instance: settings.instance.clone(), version: VERSION };
         let origin = format!("cms-gateway/{}", settings.instance);
         let counted = Arc::clone(metrics);
-        let journal = Journal::open(settings, gateway.clone(), &origin, counted)?;
+        let journal = Journal::open(settings, gateway.clone(), &origin, copy, counted)?;
         let anonymous = Refusal::all().map(|reason| (reason, AtomicU64::new(0))).collect();
         let space = Space {
             directory: settings.directory.clone(),

@@ -6,7 +6,7 @@ use std::ops::Range;
 use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
-use crate::context::Context;
+use crate::context::{Context, SpanContext, TraceContext};
 use crate::credential::Credential;
 use crate::identity::Verified;
 use crate::operation::{Facts, Operation, UserId};
@@ -40,7 +40,7 @@ impl Kind {
     }
 
     /// Its name in records and metrics.
-    pub(super) const fn name(self) -> &'static str {
+    pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Intent => "intent",
             Self::Outcome => "outcome",
@@ -54,6 +54,7 @@ impl Kind {
 #[derive(Debug)]
 pub(super) struct Record<'a> {
     kind: Kind,
+    span: Option<SpanContext>,
     call: Call<'a>,
     end: End<'a>,
 }
@@ -85,6 +86,8 @@ struct End<'a> {
 pub(super) struct Draft {
     pub(super) kind: Kind,
     pub(super) request_id: Option<Uuid>,
+    /// The place in its trace of the request that it belongs to.
+    pub(super) span: Option<SpanContext>,
     pub(super) line: Vec<u8>,
     /// Where in the line the call's members are.
     call: Range<usize>,
@@ -192,7 +195,7 @@ impl<'a> Record<'a> {
     ) -> Self {
         let call = Call {
             request_id: Some(context.request_id),
-            trace_id: context.trace.map(|trace| trace.id()),
+            trace_id: context.trace.as_ref().map(TraceContext::id),
             operation: Some(operation.name),
             actor: Actor {
                 issuer: Some(holder.issuer()),
@@ -208,13 +211,14 @@ impl<'a> Record<'a> {
             },
             ..Call::default()
         };
-        Self { kind, call, end: End::of_gateway(gateway) }
+        Self { kind, span: context.span(), call, end: End::of_gateway(gateway) }
     }
 
     pub(super) fn of_event(gateway: &'a Gateway, mut event: Event) -> Self {
         let credential = std::mem::take(&mut event.credential);
         Self {
             kind: Kind::Event,
+            span: None,
             call: Call { request_id: event.request_id, ..Call::default() },
             end: End { credential, event, ..End::of_gateway(gateway) },
         }
@@ -244,7 +248,7 @@ impl<'a> Record<'a> {
         add_members(&mut line, &self.call);
         let call = start..line.len();
         end(&mut line, &self.end);
-        Draft { kind: self.kind, request_id: self.call.request_id, line, call }
+        Draft { kind: self.kind, request_id: self.call.request_id, span: self.span, line, call }
     }
 }
 
@@ -265,7 +269,7 @@ impl Draft {
         };
         let credential = outcome.credential.map(CredentialUsed::of).unwrap_or_default();
         end(&mut line, &End { upstream, credential, ..End::of_gateway(gateway) });
-        Self { kind: Kind::Outcome, request_id: self.request_id, line, call }
+        Self { kind: Kind::Outcome, request_id: self.request_id, span: self.span, line, call }
     }
 }
 

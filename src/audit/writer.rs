@@ -21,7 +21,7 @@ use super::record::{Draft, Event, Gateway, Kind, Record};
 use super::store::{Known, Left, Place, Store};
 use super::tree::Hash;
 use crate::config::{self, Retention};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Durable, Logs, Metrics};
 
 /// How long records may be without a checkpoint.
 const CHECKPOINT: Duration = Duration::from_secs(1);
@@ -57,6 +57,8 @@ pub(super) struct Writer {
     compressor: Option<Compressor>,
     replacing: Replacing,
     mirror: Option<Mirror>,
+    /// Where records are copied to once they are durable.
+    copy: Option<Logs>,
     gateway: Gateway,
     open: Option<Store>,
     /// Nothing until the folder was opened for the first time.
@@ -105,6 +107,7 @@ impl Writer {
         settings: &config::Audit,
         origin: &str,
         gateway: Gateway,
+        copy: Option<Logs>,
         seen: Arc<Seen>,
         metrics: Arc<Metrics>,
     ) -> io::Result<Self> {
@@ -116,6 +119,7 @@ impl Writer {
             compressor: settings.compress.then(compressor),
             replacing,
             mirror: settings.also_stdout.then(|| Mirror::start(lost)).transpose()?,
+            copy,
             place: Place {
                 directory,
                 origin: origin.to_owned(),
@@ -347,6 +351,9 @@ impl Writer {
             if let Some(mirror) = self.mirror.as_ref().filter(|_| !buffer.is_empty()) {
                 mirror.give(&buffer);
             }
+            if let Some(copy) = &self.copy {
+                give(copy, records.clone(), &entries, &buffer, time);
+            }
             for (draft, (entry, length)) in records.zip(&entries) {
                 let Draft { kind, request_id, .. } = *draft;
                 let head = Head { time, sequence: entry.sequence, kind, request_id };
@@ -460,5 +467,28 @@ impl Writer {
             }
             Err(error) => Err(self.let_go(error)),
         }
+    }
+}
+
+/// Gives records, whose lines stand one behind the other, to a copy.
+fn give<'a>(
+    copy: &Logs,
+    records: impl Iterator<Item = &'a Draft>,
+    entries: &[(Entry, usize)],
+    lines: &[u8],
+    time: Time,
+) {
+    let mut end = 0;
+    for (draft, (entry, length)) in records.zip(entries) {
+        let line = lines.get(end..end + length).unwrap_or_default();
+        end += length;
+        copy.give(Durable {
+            time,
+            sequence: entry.sequence,
+            kind: draft.kind,
+            request_id: draft.request_id,
+            span: draft.span,
+            line: String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line)).into_owned(),
+        });
     }
 }

@@ -31,10 +31,11 @@ pub(super) struct Node {
 pub(super) enum Value {
     Text(String),
     Integer(i64),
+    Fraction(f64),
     Boolean(bool),
     List(Vec<Node>),
     Table(BTreeMap<String, Node>),
-    /// A date or a fraction, which no key takes.
+    /// A date, which no key takes.
     Other,
 }
 
@@ -86,7 +87,8 @@ fn node(text: &str, key: Range<usize>, value: &Spanned<DeValue<'_>>) -> Node {
             Value::List(list.iter().map(|item| node(text, item.span(), item)).collect())
         }
         DeValue::Table(table) => Value::Table(children(text, table)),
-        DeValue::Float(_) | DeValue::Datetime(_) => Value::Other,
+        DeValue::Float(float) => float.as_str().parse().map_or(Value::Other, Value::Fraction),
+        DeValue::Datetime(_) => Value::Other,
     };
     Node { value, place: Place::Line(line_of(text, key)), raw: None }
 }
@@ -157,6 +159,7 @@ impl Node {
         match &self.value {
             Value::Text(text) => format!("{text:?}"),
             Value::Integer(integer) => integer.to_string(),
+            Value::Fraction(fraction) => fraction.to_string(),
             Value::Boolean(boolean) => boolean.to_string(),
             Value::List(_) => "a list".to_owned(),
             Value::Table(_) => "a table".to_owned(),

@@ -71,6 +71,10 @@ fn hash(node: &Node, context: &mut Context) {
             begin(b'i', 0);
             context.update(&integer.to_le_bytes());
         }
+        Value::Fraction(fraction) => {
+            begin(b'f', 0);
+            context.update(&fraction.to_le_bytes());
+        }
         Value::Boolean(boolean) => begin(b'b', usize::from(*boolean)),
         Value::List(list) => {
             begin(b'l', list.len());

@@ -18,6 +18,7 @@ mod revocation;
 mod section;
 mod sections;
 mod sender;
+pub mod telemetry;
 mod upstream;
 
 use std::cell::RefCell;
@@ -27,6 +28,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::digest::{SHA256, digest};
@@ -41,6 +43,7 @@ pub use self::issuers::{Freshness, Issuer, KeySource, Keys, Proof, TokenType, Tr
 pub use self::origin::Origin;
 pub use self::revocation::Revocation;
 pub use self::sender::Dpop;
+pub use self::telemetry::Otlp;
 pub use self::upstream::{
     Breaker, Ejection, Identity as ClientIdentity, Probe, Retry, Target, Tls, Upstream,
 };
@@ -71,6 +74,8 @@ pub struct Config {
     pub drain: Drain,
     /// `[log]`
     pub log: Log,
+    /// `[telemetry.otlp]`, where there is a collector.
+    pub otlp: Option<Arc<Otlp>>,
     /// What each part says, to be compared with another configuration's.
     pub fingerprints: Fingerprints,
     /// SHA-256 of the file, in hexadecimal digits.

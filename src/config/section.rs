@@ -286,6 +286,21 @@ impl Section {
             .unwrap_or(default)
     }
 
+    /// A share of the whole, from 0 to 1.
+    pub(super) fn fraction(&mut self, key: &str, default: f64) -> f64 {
+        let Some(node) = self.take(key) else { return default };
+        let fitting = match node.value {
+            Value::Fraction(fraction) => Some(fraction),
+            Value::Integer(0) => Some(0.0),
+            Value::Integer(1) => Some(1.0),
+            _ => None,
+        };
+        fitting
+            .filter(|value| (0.0..=1.0).contains(value))
+            .or_else(|| self.wrong(&node, key, "a number from 0.0 to 1.0"))
+            .unwrap_or(default)
+    }
+
     /// A time with its unit, as in `"500ms"`.
     pub(super) fn duration(
         &mut self,

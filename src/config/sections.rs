@@ -17,6 +17,7 @@ use super::credential::credential;
 use super::issuers::issuers;
 use super::revocation::revocation;
 use super::section::{Located, Section};
+use super::telemetry::telemetry;
 use super::upstream::upstream;
 use super::{
     Audit, Config, Drain, Durability, Limits, Log, Policy, Rate, Retention, TokenCache, listen,
@@ -45,6 +46,7 @@ pub(super) fn config(mut root: Section, environment: &BTreeMap<String, String>) 
     let limits = limits(root.section("limits"));
     let drain = drain(root.section("drain"));
     let log = log(root.section("log"));
+    let otlp = telemetry(root.section("telemetry"));
     root.add_files(&mut fingerprints);
     Some(Config {
         listen: listen?,
@@ -58,6 +60,7 @@ pub(super) fn config(mut root: Section, environment: &BTreeMap<String, String>) 
         limits,
         drain,
         log,
+        otlp,
         fingerprints,
         sha256: String::new(),
     })

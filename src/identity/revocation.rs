@@ -260,7 +260,7 @@ mod tests {
             durability: config::Durability::Write,
             instance: "test".to_owned(),
         };
-        let audit = crate::audit::Audit::open(&settings, &metrics).unwrap();
+        let audit = crate::audit::Audit::open(&settings, None, &metrics).unwrap();
         let file = folder.path().join("revoked.json");
         let watched = config::Revocation { file };
         let revocations =

@@ -24,11 +24,12 @@ use self::listener::Listening;
 use self::parts::Builder;
 use self::shared::{Front, Shared};
 use crate::audit::{Audit, Event, OpenError};
+use crate::client::ClientError;
 use crate::config::{Config, Listen};
 use crate::gateway::Gateway;
 use crate::identity::IdentityError;
 use crate::systemd::Listeners;
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, Otlp};
 use crate::tls::TlsError;
 
 /// How long what runs in the background may take to end, at a stop.
@@ -41,6 +42,7 @@ pub struct Server {
     config: Config,
     metrics: Arc<Metrics>,
     audit: Arc<Audit>,
+    otlp: Otlp,
     shared: Arc<Shared>,
     api: Listening,
     admin: Listening,
@@ -80,6 +82,9 @@ pub enum StartError {
     /// What TLS needs, the API's or that to the CMS, can't be read.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// There is nothing to trust a collector of telemetry by.
+    #[error("telemetry.otlp: {0}")]
+    Otlp(#[from] ClientError),
     /// Tokens can't be checked.
     #[error(transparent)]
     Identity(#[from] IdentityError),
@@ -127,7 +132,8 @@ impl Server {
         refuse_plain_text(&config.listen, served)?;
 
         let metrics = Arc::new(Metrics::new()?);
-        let audit = Audit::open(&config.audit, &metrics)?;
+        let otlp = Otlp::start(config, &metrics)?;
+        let audit = Audit::open(&config.audit, otlp.logs(), &metrics)?;
         let mut tasks = JoinSet::new();
         let events = audit.events();
         let start = Event::new("start");
@@ -136,7 +142,7 @@ impl Server {
         let tls = builder.tls()?;
         let parts = builder.build()?;
         let (trail, counted) = (Arc::clone(&audit), Arc::clone(&metrics));
-        let gateway = Arc::new(Gateway::new(config, parts, trail, counted, None));
+        let gateway = Arc::new(Gateway::new(config, parts, trail, counted, otlp.tracer(), None));
         let address = api.local_addr().unwrap_or(config.listen.api);
         let shared = Arc::new(Shared::new(Front::new(config, gateway, tls, address)));
         tasks.spawn(look_after(Arc::clone(&audit)));
@@ -150,6 +156,7 @@ impl Server {
             config: config.clone(),
             metrics,
             audit,
+            otlp,
             shared,
             api,
             admin,
@@ -182,8 +189,9 @@ impl Server {
     ///
     /// When something of it is not, or when `[audit]` is changed, which needs a restart.
     pub async fn reload(&mut self, config: Config) -> Result<(), ReloadError> {
-        if !config.fingerprints.are_same(&["audit"], &self.config.fingerprints) {
-            return Err(ReloadError::NeedsRestart("audit"));
+        let is_same = |key| config.fingerprints.are_same(&[key], &self.config.fingerprints);
+        if let Some(key) = ["audit", "telemetry"].into_iter().find(|key| !is_same(key)) {
+            return Err(ReloadError::NeedsRestart(key));
         }
         let (listen, then) = (&config.listen, &self.config.listen);
         refuse_plain_text(listen, self.handed.0)?;
@@ -198,7 +206,8 @@ impl Server {
 
         // From here on nothing can fail and nothing is waited for.
         let (trail, counted) = (Arc::clone(&self.audit), Arc::clone(&self.metrics));
-        let gateway = Gateway::new(&config, parts, trail, counted, Some(&before));
+        let gateway =
+            Gateway::new(&config, parts, trail, counted, self.otlp.tracer(), Some(&before));
         let address = api.as_ref().map_or(Ok(self.api.local), TcpListener::local_addr);
         let address = address.unwrap_or(config.listen.api);
         self.shared.front.store(Arc::new(Front::new(&config, Arc::new(gateway), tls, address)));
@@ -304,6 +313,7 @@ impl Server {
             tracing::warn!("requests are still in flight at the end of drain.timeout");
         }
         self.audit.close().await;
+        self.otlp.close().await;
         // Who asks how it goes is told so until there is nothing more to tell.
         self.admin.stop();
         // Only the end of the task that waits for a program ends the program too.

@@ -66,6 +66,8 @@ pub struct Metrics {
     pub introspection_cache_hits: IntCounterVec,
     pub revocation_entries: IntGauge,
     pub revocation_load: IntCounterVec,
+    pub otlp_sent: IntCounterVec,
+    pub otlp_dropped: IntCounterVec,
 }
 
 impl Metrics {
@@ -320,6 +322,16 @@ impl Metrics {
                 "revocation_load_total",
                 "Readings of a changed revocation list, by result.",
                 &["result"],
+            )?,
+            otlp_sent: counters(
+                "otlp_sent_total",
+                "Spans and audit records that the collector took, by signal (traces, logs).",
+                &["signal"],
+            )?,
+            otlp_dropped: counters(
+                "otlp_dropped_total",
+                "Those it was not given, by signal and reason (queue_full, failed, refused).",
+                &["signal", "reason"],
             )?,
             registry: registry.clone(),
         };

@@ -112,7 +112,7 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// Seconds or a date (RFC 9110, section 10.2.3), of which no more than a minute counts.
-fn retry_after(headers: &HeaderMap) -> Duration {
+pub(crate) fn retry_after(headers: &HeaderMap) -> Duration {
     let value = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let seconds = value.trim().parse::<u64>().ok().or_else(|| {
         let until = httpdate::parse_http_date(value.trim()).ok()?;

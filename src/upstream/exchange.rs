@@ -89,6 +89,18 @@ impl ExchangeFault {
             Self::NotSent(_) | Self::Stale(_) | Self::Broken(_) | Self::NoHead => None,
         }
     }
+
+    /// Its name in spans.
+    pub(super) const fn label(&self) -> &'static str {
+        match self {
+            Self::NotSent(_) => "not_sent",
+            Self::Stale(_) => "stale",
+            Self::Broken(_) => "broken",
+            Self::CutOff(..) => "cut_off",
+            Self::NoHead | Self::NoEnd(_) => "timeout",
+            Self::TooLarge(..) => "too_large",
+        }
+    }
 }
 
 impl Connection {

@@ -25,6 +25,7 @@ mod tests;
 pub(crate) mod tls;
 mod tries;
 
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -37,7 +38,7 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tower::retry::budget::{Budget, TpsBudget};
 
 pub use self::answer::Answer;
-pub(crate) use self::answer::{LONGEST_CODE, RELAYED};
+pub(crate) use self::answer::{LONGEST_CODE, RELAYED, retry_after};
 use self::balance::{Avoided, Balance, Chosen, NoServer};
 use self::exchange::{Connection, ExchangeFault, Exchanged};
 pub use self::failure::Failure;
@@ -46,7 +47,7 @@ use self::tries::Tries;
 pub use self::tries::Try;
 use crate::audit::Recorded;
 use crate::config;
-use crate::context::{self, Context, REQUEST_ID, TRACEPARENT};
+use crate::context::{self, Context, REQUEST_ID, TRACEPARENT, TRACESTATE, new_span_id};
 use crate::credential::{Credential, Credentials};
 use crate::operation::Change;
 use crate::random;
@@ -157,16 +158,26 @@ impl Upstream {
         let body = change.encode();
         let mut next = Next::default();
         loop {
+            let stage = context.stage("connect");
             let (server, connection) = self.connect(&next, by, tries).await?;
+            stage.done();
+            let stage = context.stage("credential");
             let credential = credentials.lend(by).await?;
-            let request = request(change, body.clone(), &credential, context)
+            stage.done();
+            let span = context.trace.as_ref().map(|_| new_span_id());
+            let request = request(change, body.clone(), &credential, context, span)
                 .map_err(|error| Failure::Unintelligible(error.to_string()))?;
             if tries.exchanges() == 0 {
                 self.budget.deposit();
             }
             let begun = Instant::now();
             let head_by = by.min(begun + self.settings.head_timeout);
+            let call = context.call(span, &change.operation().method, server.name());
             let exchanged = connection.exchange(request, head_by, by, LARGEST).await;
+            call.ended(match &exchanged {
+                Ok(answer) => (Some(answer.status), None),
+                Err(fault) => (fault.status(), Some(fault.label())),
+            });
             self.metrics.upstream_duration.observe(begun.elapsed().as_secs_f64());
             tries.exchanged(&server, begun, &exchanged, &credential);
             let reason = self.reason_to_repeat(&exchanged, &next);
@@ -355,6 +366,7 @@ fn request(
     body: Bytes,
     credential: &Credential,
     context: &Context,
+    span: Option<NonZeroU64>,
 ) -> Result<Request<Full<Bytes>>, InvalidHeaderValue> {
     let operation = change.operation();
     let json = HeaderValue::from_static("application/json");
@@ -363,8 +375,11 @@ fn request(
     headers.insert(ACCEPT, json);
     headers.insert(&REQUEST_ID, context::id_value(context.request_id)?);
     headers.insert(AUTHORIZATION, credential.authorization()?);
-    if let Some(trace) = context.trace {
-        headers.insert(&TRACEPARENT, trace.for_upstream().try_into()?);
+    if let (Some(trace), Some(span)) = (&context.trace, span) {
+        headers.insert(&TRACEPARENT, trace.for_upstream(span).try_into()?);
+        if let Some(state) = trace.state() {
+            headers.insert(&TRACESTATE, state.clone());
+        }
     }
     let mut request = Request::new(Full::new(body));
     *request.method_mut() = operation.method.clone();
