@@ -123,6 +123,11 @@ impl FaultyCms {
         self.state.lock().unwrap().received.len()
     }
 
+    /// Each of these.
+    pub fn received(&self) -> Vec<Vec<u8>> {
+        self.state.lock().unwrap().received.clone()
+    }
+
     /// The `Authorization` of each of these.
     pub fn authorizations(&self) -> Vec<String> {
         let state = self.state.lock().unwrap();

@@ -451,6 +451,8 @@ pub mod faulty;
 
 /// For the tests with a Prometheus that scrapes.
 pub mod prometheus;
+/// For the tests of telemetry.
+pub mod collector;
 
 /// For the tests of what callers notice.
 pub mod load;
