@@ -1,13 +1,19 @@
-//! The records a second time, on standard output, for the log shippers that everyone runs.
+//! The records a second time: on standard output, for the log shippers that everyone runs, and for a
+//! collector of telemetry.
 //!
-//! The files are the trail; this is a copy. Whoever reads it too slowly loses lines of the copy,
-//! which are counted, and never holds up a request.
+//! The files are the trail; these are copies. Whoever reads one too slowly loses lines of it, which
+//! are counted, and never holds up a request.
 
 use std::io::Write;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use prometheus::IntCounter;
+
+use super::line::Time;
+use super::record::Draft;
+use super::writer::Entry;
+use crate::telemetry::{Durable, Logs};
 
 /// How many flushes may wait to be read.
 const MOST_WAITING: usize = 64;
@@ -56,4 +62,27 @@ impl Mirror {
 
 fn count(lines: &[u8]) -> u64 {
     memchr::memchr_iter(b'\n', lines).count() as u64
+}
+
+/// Gives records, whose lines stand one behind the other, for a collector.
+pub(super) fn copy<'a>(
+    logs: &Logs,
+    records: impl Iterator<Item = &'a Draft>,
+    entries: &[(Entry, usize)],
+    lines: &[u8],
+    time: Time,
+) {
+    let mut end = 0;
+    for (draft, (entry, length)) in records.zip(entries) {
+        let line = lines.get(end..end + length).unwrap_or_default();
+        end += length;
+        logs.give(Durable {
+            time,
+            sequence: entry.sequence,
+            kind: draft.kind,
+            request_id: draft.request_id,
+            span: draft.span,
+            line: String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line)).into_owned(),
+        });
+    }
 }

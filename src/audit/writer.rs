@@ -16,12 +16,12 @@ use super::checkpoint::UNSIGNED;
 use super::folder::segment_name;
 use super::line::{self, Head, Time};
 use super::log::{Log, manifest};
-use super::mirror::Mirror;
+use super::mirror::{self, Mirror};
 use super::record::{Draft, Event, Gateway, Kind, Record};
 use super::store::{Known, Left, Place, Store};
 use super::tree::Hash;
 use crate::config::{self, Retention};
-use crate::telemetry::{Durable, Logs, Metrics};
+use crate::telemetry::{Logs, Metrics};
 
 /// How long records may be without a checkpoint.
 const CHECKPOINT: Duration = Duration::from_secs(1);
@@ -352,7 +352,7 @@ impl Writer {
                 mirror.give(&buffer);
             }
             if let Some(copy) = &self.copy {
-                give(copy, records.clone(), &entries, &buffer, time);
+                mirror::copy(copy, records.clone(), &entries, &buffer, time);
             }
             for (draft, (entry, length)) in records.zip(&entries) {
                 let Draft { kind, request_id, .. } = *draft;
@@ -467,28 +467,5 @@ impl Writer {
             }
             Err(error) => Err(self.let_go(error)),
         }
-    }
-}
-
-/// Gives records, whose lines stand one behind the other, to a copy.
-fn give<'a>(
-    copy: &Logs,
-    records: impl Iterator<Item = &'a Draft>,
-    entries: &[(Entry, usize)],
-    lines: &[u8],
-    time: Time,
-) {
-    let mut end = 0;
-    for (draft, (entry, length)) in records.zip(entries) {
-        let line = lines.get(end..end + length).unwrap_or_default();
-        end += length;
-        copy.give(Durable {
-            time,
-            sequence: entry.sequence,
-            kind: draft.kind,
-            request_id: draft.request_id,
-            span: draft.span,
-            line: String::from_utf8_lossy(line.strip_suffix(b"\n").unwrap_or(line)).into_owned(),
-        });
     }
 }
