@@ -80,6 +80,7 @@ fn the_cms_gets_a_request_built_afresh() {
             "content-type: application/json",
             &format!("host: {address}"),
             &format!("traceparent: {trace}"),
+            "tracestate: a=b",
             &format!("x-request-id: {id}"),
         ]
     );

@@ -407,7 +407,7 @@ fn the_collector_has_the_trail_line_by_line() {
 #[test]
 fn what_is_not_durable_is_not_sent() {
     let collector = Collector::start();
-    let world = world(&collector, "");
+    let mut world = world(&collector, "");
     let token = world.supervisor();
     assert_eq!(world.put(&token, SAMPLE).status, 200);
     let both = || collector.logs().iter().filter(|log| !log.trace_id.is_empty()).count() == 2;
@@ -421,6 +421,9 @@ fn what_is_not_durable_is_not_sent() {
         spans.iter().any(|span| span.name == "record intent" && code(span) == ERROR)
     };
     wait_for("the spans of the failure", || failed(&collector.spans()));
+    // What waits to be sent is sent at the end.
+    world.gateway.signal("-TERM");
+    world.gateway.wait();
     assert!(both(), "{:?}", collector.logs());
 }
 

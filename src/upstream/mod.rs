@@ -61,7 +61,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 /// How many exchanges one change may have.
 const MOST: usize = 4;
-/// The headers of a request, those included that say whom it is for.
+/// The headers of nearly every request, those included that say whom it is for.
 const HEADERS: usize = 6;
 /// Over which time retries are counted, and how many a second a gateway with little to do has.
 const BUDGET: (Duration, u32) = (Duration::from_secs(10), 1);
