@@ -171,9 +171,9 @@ impl<S: Signal> Exporter<S> {
         let rejected = u64::try_from(rejected).unwrap_or_default().min(count);
         self.counts.sent.inc_by(count - rejected);
         self.counts.refused.inc_by(rejected);
-        if rejected > 0 || !reason.is_empty() {
+        if rejected > 0 {
             let reason: String = reason.chars().take(200).collect();
-            tracing::warn!(signal = S::NAME, rejected, reason, "the collector of telemetry said");
+            return self.has_failed(&format!("it took a part and said: {reason}"));
         }
         if std::mem::take(&mut self.is_failing) {
             tracing::info!(signal = S::NAME, "telemetry is sent again");

@@ -1,6 +1,6 @@
 //! Spans as OTLP has them, in the words of OpenTelemetry's semantic conventions for HTTP.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Instant;
 
 use bytes::Bytes;
 use http::uri::Scheme;
@@ -179,8 +179,8 @@ impl Trace {
     }
 
     fn time(&self, instant: Instant) -> u64 {
-        let (told, counted): (SystemTime, Instant) = self.began;
-        nanoseconds(told + instant.saturating_duration_since(counted).max(Duration::ZERO))
+        let (told, counted) = self.began;
+        nanoseconds(told + instant.saturating_duration_since(counted))
     }
 
     fn flags(&self, is_remote: bool) -> u32 {
