@@ -48,6 +48,19 @@ fn the_audit_key_is_rotated() {
 }
 
 #[test]
+fn what_came_with_an_issuers_tokens_is_found() {
+    let world = World::start();
+    world.gateway.wait_until_ready();
+    change(&world);
+    let issuer = world.provider.issuer();
+    let query = "cms-gateway audit query audit --since 2d --format json";
+    let found = play(&world, &format!("{query} | grep '\"issuer\":\"{issuer}\"'"));
+    assert_eq!(found.lines().count(), 1, "{found}");
+    let issuers = world.gateway.admin("/issuers").json();
+    assert!(issuers.to_string().contains("\"kid\""), "{issuers}");
+}
+
+#[test]
 fn a_backup_is_checked_and_read_and_another_trail_is_begun() {
     let mut world = World::start();
     world.gateway.wait_until_ready();
