@@ -17,11 +17,7 @@ use support::cms::Misbehaviour;
 use support::keys::Settings;
 use support::prometheus::{Prometheus, deploy, hastened_rules};
 use support::{BINARY, SAMPLE, World, wait_for, write_secret};
-
-/// Alerts that no test can make fire yet, as there is nothing to cause them; promtool shows them
-/// (rules.test.yml).
-const BY_PROMTOOL_ALONE: &[&str] =
-    &["CmsGatewayCertificateExpires", "CmsGatewayCertificateExpiresSoon"];
+use time::OffsetDateTime;
 
 /// What is old after 24 hours is so after ten seconds.
 fn soon_old(config: &mut String) {
@@ -42,6 +38,27 @@ fn serve(config: &Path) -> Command {
     let mut command = Command::new(BINARY);
     command.args(["serve", "--config"]).arg(config);
     command
+}
+
+/// A gateway whose own certificate is good for two more days.
+fn with_tls() -> World {
+    let world = World::with_command(
+        |config| {
+            soon_old(config);
+            let tls = "tls = { certificate = \"tls.crt\", key = \"tls.key\" }\n[[issuers]]\n";
+            *config = config.replacen("[[issuers]]\n", tls, 1);
+        },
+        |config| {
+            let signed = Authority::new().sign("127.0.0.1", |parameters| {
+                parameters.not_after = OffsetDateTime::now_utc() + time::Duration::days(2);
+            });
+            fs::write(config.with_file_name("tls.crt"), &signed.certificate).unwrap();
+            write_secret(&config.with_file_name("tls.key"), &signed.key.serialize_pem());
+            serve(config)
+        },
+    );
+    world.gateway.wait_until_ready();
+    world
 }
 
 /// The CMS's answers that are about its password.
@@ -115,6 +132,7 @@ fn each_alert_fires_for_what_it_is_there_for() {
     let disk = World::on_tmpfs("4m");
     disk.0.gateway.wait_until_ready();
     let changed = world(|_| {});
+    let certificate = with_tls();
     let mut down = world(|_| {});
     let worlds = [
         ("steady", &steady),
@@ -124,6 +142,7 @@ fn each_alert_fires_for_what_it_is_there_for() {
         ("keys", &keys),
         ("disk", &disk.0),
         ("changed", &changed),
+        ("certificate", &certificate),
         ("down", &down),
     ];
     let targets = worlds.map(|(name, world)| (name, world.gateway.admin));
@@ -143,6 +162,8 @@ fn each_alert_fires_for_what_it_is_there_for() {
     for (alert, instance) in [
         ("CmsGatewayDown", "down"),
         ("CmsGatewayConfigRefused", "changed"),
+        ("CmsGatewayCertificateExpires", "certificate"),
+        ("CmsGatewayCertificateExpiresSoon", "certificate"),
         ("CmsGatewayErrorBudgetBurnsFast", ""),
         ("CmsGatewayErrorBudgetBurns", ""),
         ("CmsGatewayAuditNotWritable", "disk"),
@@ -160,23 +181,15 @@ fn each_alert_fires_for_what_it_is_there_for() {
     let firing = prometheus.firing();
     assert!(firing.iter().all(|(_, instance)| instance != "steady"), "{firing:?}");
 
-    drop((steady, credential, store, cms, keys, disk, changed, down));
+    drop((steady, credential, store, cms, keys, disk, changed, certificate, down));
     prometheus.wait_for_alert("CmsGatewayAbsent", "");
-    let mut shown = prometheus.fired.take();
-    shown.extend(BY_PROMTOOL_ALONE.iter().map(ToString::to_string));
+    let shown = prometheus.fired.take();
     let all: BTreeSet<_> = prometheus.rules("alerting").into_iter().map(|it| it.0).collect();
     assert_eq!(shown, all);
 }
 
-/// Metrics of what the gateway can't do yet.
-const TO_COME: &[&str] = &["cms_gateway_tls_certificate_"];
-
-fn is_to_come(query: &str) -> bool {
-    TO_COME.iter().any(|prefix| query.contains(prefix))
-}
-
-/// A gateway that nothing has been asked of.
-fn fresh() -> (World, Prometheus) {
+/// Two gateways that nothing has been asked of.
+fn fresh() -> (World, World, Prometheus) {
     let world = World::with_command(
         |config| {
             let issuer = config.split("issuer = \"").nth(1).unwrap().split('"').next().unwrap();
@@ -193,8 +206,11 @@ fn fresh() -> (World, Prometheus) {
         serve,
     );
     world.gateway.wait_until_ready();
-    let prometheus = Prometheus::scraping(&[("gateway", world.gateway.admin)], &hastened_rules());
-    (world, prometheus)
+    // What is measured of TLS is there where there is TLS.
+    let tls = with_tls();
+    let targets = [("gateway", world.gateway.admin), ("tls", tls.gateway.admin)];
+    let prometheus = Prometheus::scraping(&targets, &hastened_rules());
+    (world, tls, prometheus)
 }
 
 /// The names in an expression, each with its labels if it has any.
@@ -224,22 +240,18 @@ fn is_empty(found: &Value) -> bool {
 /// first fault has not increased by it.
 #[test]
 fn what_the_rules_ask_for_is_there_from_the_start() {
-    let (_world, prometheus) = fresh();
+    let (_world, _tls, prometheus) = fresh();
     let kinds = ["alerting", "recording"].map(|kind| prometheus.rules(kind));
     let asked: BTreeSet<_> = kinds.iter().flatten().flat_map(|it| selectors(&it.1)).collect();
     assert!(asked.len() >= 25, "{asked:?}");
     prometheus.until("all that is asked for", || {
-        let missing = asked.iter().filter(|selector| is_empty(&prometheus.query(selector)));
-        let missing: Vec<_> = missing.filter(|it| !is_to_come(it)).collect();
-        missing.is_empty()
+        asked.iter().all(|selector| !is_empty(&prometheus.query(selector)))
     });
-    let come = asked.iter().filter(|it| is_to_come(it) && !is_empty(&prometheus.query(it)));
-    assert_eq!(come.count(), 0, "some have come; strike them from the list");
 }
 
 #[test]
 fn every_query_of_the_dashboard_finds_something() {
-    let (world, prometheus) = fresh();
+    let (world, _tls, prometheus) = fresh();
     let token = world.supervisor();
     let text = fs::read_to_string(deploy("grafana/cms-gateway.json")).unwrap();
     let dashboard: Value = serde_json::from_str(&text).unwrap();
@@ -247,7 +259,7 @@ fn every_query_of_the_dashboard_finds_something() {
     let targets = panels.iter().flat_map(|panel| panel["targets"].as_array()).flatten();
     let queries: Vec<_> = targets.map(|target| target["expr"].as_str().unwrap()).collect();
     assert!(queries.len() >= 40, "{}", queries.len());
-    for query in queries.into_iter().filter(|query| !is_to_come(query)) {
+    for query in queries {
         let query = query.replace("$instance", ".*").replace("$__rate_interval", "5s");
         assert!(!query.contains('$'), "{query}");
         // Some are rates of what must go on.
