@@ -449,10 +449,10 @@ pub mod tls_gateway;
 /// For the tests of what becomes of a change when the CMS misbehaves.
 pub mod faulty;
 
-/// For the tests with a Prometheus that scrapes.
-pub mod prometheus;
 /// For the tests of telemetry.
 pub mod collector;
+/// For the tests with a Prometheus that scrapes.
+pub mod prometheus;
 
 /// For the tests of what callers notice.
 pub mod load;
