@@ -44,6 +44,9 @@ pub(super) struct KeyStore {
     /// Whether they are what a watched file says.
     is_watched: AtomicBool,
     asked: Mutex<Asked>,
+    /// Held by the one who refreshes: of two configurations that share these keys, one does, and the
+    /// other goes on where it ends.
+    refreshing: tokio::sync::Mutex<()>,
     /// Wakes the one who refreshes.
     wanted: Notify,
     /// Tells those who wait that a refresh has ended.
@@ -128,6 +131,7 @@ impl KeyStore {
             is_watched: AtomicBool::new(false),
             // The first refresh is to come.
             asked: Mutex::new(Asked { last: None, is_pending: true }),
+            refreshing: tokio::sync::Mutex::default(),
             wanted: Notify::new(),
             ended: watch::Sender::new(()),
             waiting: Semaphore::new(waiting.min(WAITING)),
@@ -232,6 +236,7 @@ impl KeyStore {
 
     /// Loads the keys at once and then again and again.
     pub(super) async fn refresh_for_ever(self: Arc<Self>) {
+        let _alone = self.refreshing.lock().await;
         match &self.source {
             Source::File(path) => self.watch(path).await,
             Source::Remote(remote) => self.fetch(remote).await,
