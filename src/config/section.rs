@@ -12,6 +12,7 @@ use std::rc::Rc;
 use std::str::FromStr;
 use std::time::Duration;
 
+use aws_lc_rs::digest::{Digest, SHA256, digest};
 use bytesize::ByteSize;
 
 use super::document::{Node, Value};
@@ -34,8 +35,8 @@ pub(super) struct Section {
 #[derive(Debug, Default)]
 pub(super) struct Notes {
     pub(super) faults: Vec<Fault>,
-    /// The content of files that were read, and for which key.
-    pub(super) files: Vec<(String, Vec<u8>)>,
+    /// A hash of each file that was read, and for which key.
+    pub(super) files: Vec<(String, Digest)>,
 }
 
 /// A value and the place of its key, for a fault that is found later.
@@ -91,8 +92,8 @@ impl Section {
     }
 
     /// Notes that a file was read for a key.
-    pub(super) fn has_read(&self, file: &Located<PathBuf>, content: Vec<u8>) {
-        self.notes.borrow_mut().files.push((file.key.clone(), content));
+    pub(super) fn has_read(&self, file: &Located<PathBuf>, content: &[u8]) {
+        self.notes.borrow_mut().files.push((file.key.clone(), digest(&SHA256, content)));
     }
 
     /// What each part of the whole says.
@@ -103,7 +104,7 @@ impl Section {
     /// What the files say that were read so far.
     pub(super) fn add_files(&self, fingerprints: &mut Fingerprints) {
         for (key, content) in &self.notes.borrow().files {
-            fingerprints.add_file(key, content);
+            fingerprints.add_file(key, *content);
         }
     }
 

@@ -87,7 +87,7 @@ pub(super) fn certificates(
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| unreadable(section, file, expected, &error))
         .ok()?;
-    section.has_read(file, content);
+    section.has_read(file, &content);
     if read.is_empty() {
         let name = file.value.display();
         section.fault_of(file, format_args!("{name} holds no certificate in PEM"));

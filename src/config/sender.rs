@@ -46,6 +46,7 @@ pub(super) fn dpop(mut section: Section, listen: Option<&Listen>) -> Option<Dpop
 fn nonce_key(section: &mut Section) -> Option<Option<hmac::Key>> {
     let Some(file) = section.path("nonce_key") else { return Some(None) };
     let text = secret::read(&file.value).map_err(|error| section.fault_of(&file, error)).ok()?.0;
+    section.has_read(&file, text.as_bytes());
     if text.len() < SHORTEST_KEY || text.len() > secret::LARGEST {
         section.fault_of(
             &file,
