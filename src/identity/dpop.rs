@@ -74,6 +74,11 @@ impl Dpop {
         })
     }
 
+    /// With the memory of the one before it: what that has accepted is accepted by neither.
+    pub(super) fn after(self, before: &Self) -> Self {
+        Self { replays: self.replays.after(&before.replays), ..self }
+    }
+
     /// The nonce that the next proof must hold, for `DPoP-Nonce`; nothing when none is asked for.
     pub(super) fn nonce(&self, now: SystemTime) -> Option<String> {
         self.nonces.as_ref().map(|nonces| nonces.current(now))

@@ -60,6 +60,15 @@ impl TrustedIssuer {
         Ok(Self { settings: settings.clone(), source, dpop })
     }
 
+    /// With what the same issuer of before has seen of proofs.
+    pub(super) fn after(self, before: &Self) -> Self {
+        let dpop = self.dpop.map(|dpop| match &before.dpop {
+            Some(before) => dpop.after(before),
+            None => dpop,
+        });
+        Self { dpop, ..self }
+    }
+
     pub(super) fn keys(&self) -> Option<&Arc<KeyStore>> {
         match &self.source {
             Source::Keys { keys, .. } => Some(keys),

@@ -122,8 +122,8 @@ impl Identity {
         Self::after(None, config, events, metrics)
     }
 
-    /// As [`Identity::new`], but issuers that stay as they are keep their keys, and what was seen of
-    /// proofs.
+    /// As [`Identity::new`], but issuers that stay as they are keep their keys, and all of them what
+    /// was seen of proofs.
     ///
     /// # Errors
     ///
@@ -146,13 +146,17 @@ impl Identity {
                 let same = before.and_then(|(identity, then)| {
                     identity.issuers.get(config.same_issuer(place, then)?)
                 });
-                match same {
-                    Some(same) => Ok(Arc::clone(same)),
-                    None => TrustedIssuer::new(settings, &digests, events, waiting, metrics)
-                        .map(Arc::new),
+                if let Some(same) = same {
+                    return Ok(Arc::clone(same));
                 }
+                let issuer = TrustedIssuer::new(settings, &digests, events, waiting, metrics)?;
+                let named = before.map(|(identity, _)| identity.issuer(Some(&settings.issuer)));
+                Ok(Arc::new(match named {
+                    Some(Ok((_, before))) => issuer.after(before),
+                    _ => issuer,
+                }))
             })
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<_, IdentityError>>()?;
         let revocations = config.revocation.as_ref().map(|settings| {
             let names = config.issuers.iter().map(|issuer| issuer.issuer.clone()).collect();
             let list = Revocations::new(settings, names, events.clone(), Arc::clone(metrics));

@@ -12,7 +12,7 @@
 //! when the process starts and known to nobody, so that nobody can make two that collide.
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::error::Unspecified;
@@ -24,9 +24,15 @@ use super::ProofFault;
 /// The proofs that were accepted and could be once more.
 #[derive(Debug)]
 pub(super) struct Replays {
-    key: hmac::Key,
+    memory: Arc<Memory>,
     window: Duration,
     capacity: usize,
+}
+
+/// What two configurations of an issuer share.
+#[derive(Debug)]
+struct Memory {
+    key: hmac::Key,
     generations: Mutex<Generations>,
 }
 
@@ -59,17 +65,21 @@ impl Replays {
     ///
     /// When the system has no randomness to give.
     pub(super) fn new(window: Duration, capacity: usize) -> Result<Self, Unspecified> {
-        Ok(Self {
+        let memory = Memory {
             key: hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new())?,
-            window,
-            capacity,
             generations: Mutex::new(Generations {
                 since: SystemTime::UNIX_EPOCH,
                 younger: Generation::default(),
                 older: Generation::default(),
                 forgotten: None,
             }),
-        })
+        };
+        Ok(Self { memory: Arc::new(memory), window, capacity })
+    }
+
+    /// With what another one has seen and sees.
+    pub(super) fn after(self, before: &Self) -> Self {
+        Self { memory: Arc::clone(&before.memory), ..self }
     }
 
     /// Remembers a proof that is acceptable now, made at `issued_at` (in seconds since 1970).
@@ -87,7 +97,7 @@ impl Replays {
         now: SystemTime,
     ) -> Result<(), ProofFault> {
         let (caller, digest) = (self.digest(caller, ""), self.digest(thumbprint, identifier));
-        let mut generations = self.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut generations = self.memory.generations.lock().unwrap_or_else(PoisonError::into_inner);
         generations.age(self.window, now);
         if generations.forgotten.is_some_and(|forgotten| issued_at <= forgotten) {
             return Err(ProofFault::Expired);
@@ -105,7 +115,7 @@ impl Replays {
 
     /// A thumbprint is always of the same length, so that no two pairs are the same text.
     fn digest(&self, thumbprint: &str, identifier: &str) -> Digest {
-        let tag = hmac::sign(&self.key, [thumbprint, identifier].concat().as_bytes());
+        let tag = hmac::sign(&self.memory.key, [thumbprint, identifier].concat().as_bytes());
         let mut digest = Digest::default();
         digest.iter_mut().zip(tag.as_ref()).for_each(|(own, byte)| *own = *byte);
         digest
@@ -189,6 +199,22 @@ mod tests {
     }
 
     #[test]
+    fn two_with_one_memory_accept_a_proof_once_whatever_their_windows() {
+        for (first, second) in [(65, 305), (305, 65)] {
+            let new = |seconds| Replays::new(Duration::from_secs(seconds), 10).unwrap();
+            let before = new(first);
+            assert_eq!(note(&before, 1, 1000), Ok(()));
+            let after = new(second).after(&before);
+            for now in 1000..=1000 + second {
+                let again = after.note("1", "thumbprint", "1", 1000, at(now));
+                assert_eq!(again, Err(ProofFault::Replayed), "{first} {now}");
+            }
+            assert_eq!(note(&after, 2, 1000 + second), Ok(()));
+            assert_eq!(note(&before, 2, 1000 + second), Err(ProofFault::Replayed));
+        }
+    }
+
+    #[test]
     fn of_many_at_once_one_is_accepted() {
         let replays = Replays::new(WINDOW, 10).unwrap();
         let accepted = std::thread::scope(|scope| {
@@ -220,7 +246,7 @@ mod tests {
             }
         }
         assert_eq!(note(&replays, 4, 1130), Ok(()));
-        assert_eq!(replays.generations.lock().unwrap().len(), 1);
+        assert_eq!(replays.memory.generations.lock().unwrap().len(), 1);
     }
 
     #[test]
