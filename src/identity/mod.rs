@@ -160,6 +160,9 @@ impl Identity {
         let revocations = config.revocation.as_ref().map(|settings| {
             let names = config.issuers.iter().map(|issuer| issuer.issuer.clone()).collect();
             let list = Revocations::new(settings, names, events.clone(), Arc::clone(metrics));
+            if let Some((Self { revocations: Some(before), .. }, _)) = before {
+                list.go_on_from(before);
+            }
             list.load_now();
             Arc::new(list)
         });

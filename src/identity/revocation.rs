@@ -80,6 +80,14 @@ impl Revocations {
         }
     }
 
+    /// Goes on with what is in force of the same file, though that says something else by now.
+    pub(super) fn go_on_from(&self, before: &Self) {
+        if self.path == before.path {
+            self.current.store(before.current.load_full());
+            self.fault.store(before.fault.load_full());
+        }
+    }
+
     /// Loads the file now, so that nobody is kept out at a start.
     pub(super) fn load_now(&self) {
         self.load(watch::read(&self.path, RevocationList::LARGEST));

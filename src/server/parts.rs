@@ -13,7 +13,7 @@ use crate::audit::Events;
 use crate::config::Config;
 use crate::credential::{CredentialError, Credentials};
 use crate::gateway::Parts;
-use crate::identity::Identity;
+use crate::identity::{Identity, RevocationState};
 use crate::part::Part;
 use crate::telemetry::Metrics;
 use crate::upstream::Upstream;
@@ -65,7 +65,8 @@ impl Builder<'_> {
         let new = |place: &usize| config.same_issuer(*place, then).is_none();
         let new: Vec<usize> = (0..config.issuers.len()).filter(new).collect();
         let until = Instant::now() + PATIENCE;
-        while let Some(lack) = lack(config, &parts, &new, !is_same(CREDENTIALS)) {
+        let are_new = (!is_same(IDENTITY), !is_same(CREDENTIALS));
+        while let Some(lack) = lack(config, &parts, &new, are_new) {
             if Instant::now() >= until {
                 return Err(ReloadError::Unusable(lack));
             }
@@ -107,8 +108,13 @@ impl Builder<'_> {
     }
 }
 
-/// What keeps new issuers, or a new credential, from being used.
-fn lack(config: &Config, parts: &Parts, new: &[usize], is_new: bool) -> Option<String> {
+/// What keeps new issuers, a new revocation list or a new credential from being used.
+fn lack(
+    config: &Config,
+    parts: &Parts,
+    new: &[usize],
+    (is_new_identity, is_new_credential): (bool, bool),
+) -> Option<String> {
     for place in new {
         let name = config.issuers.get(*place).map(|issuer| issuer.issuer.as_str());
         let mut issuers = parts.identity.issuers();
@@ -118,7 +124,13 @@ fn lack(config: &Config, parts: &Parts, new: &[usize], is_new: bool) -> Option<S
             return Some(format!("issuers: the keys of {name} can't be had: {why}"));
         }
     }
+    if is_new_identity
+        && let Some(RevocationState { in_force: None, fault }) = parts.identity.revocations()
+    {
+        let why = fault.map_or_else(|| "not yet loaded".to_owned(), |why| why.to_string());
+        return Some(format!("revocation: no list is in force: {why}"));
+    }
     let unread = Some(CredentialError::Unavailable);
-    (is_new && parts.credentials.trouble() == unread)
+    (is_new_credential && parts.credentials.trouble() == unread)
         .then(|| "credential: the source has given none; the log says why".to_owned())
 }
