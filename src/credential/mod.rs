@@ -186,6 +186,11 @@ impl Credentials {
         self.check().err()
     }
 
+    /// Whether the CMS has refused the newest one.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.state().newest.as_ref().is_some_and(|held| held.standing.is_refused())
+    }
+
     /// Asks the source and takes what it gives; whether it gave something.
     async fn read(&self) -> bool {
         match self.source.fetch().await {
@@ -219,8 +224,7 @@ impl Credentials {
         };
         tracing::info!(version = credential.version(), "{name}");
         self.events.record(Event::new(name).credential(&credential));
-        let is_refused = state.replace(credential, self.overlap);
-        self.metrics.credential_refused.set(is_refused.into());
+        state.replace(credential, self.overlap);
         drop(state);
         self.verdicts.notify_waiters();
     }
@@ -260,15 +264,12 @@ impl State {
         Ok((Arc::clone(&held.credential), held.standing.turn(came)))
     }
 
-    /// Holds another one, and what is of use of those before; whether the CMS has refused it.
-    fn replace(&mut self, credential: Arc<Credential>, overlap: Duration) -> bool {
+    /// Holds another one, and what is of use of those before.
+    fn replace(&mut self, credential: Arc<Credential>, overlap: Duration) {
         self.previous.take_if(|(held, _)| held.credential.is_same_as(&credential));
         let known = self.discarded.take_if(|held| held.credential.is_same_as(&credential));
         let standing = known.map(|held| held.standing).unwrap_or_default();
-        let is_refused = standing.is_refused();
-        let Some(mut before) = self.newest.replace(Held { credential, standing }) else {
-            return is_refused;
-        };
+        let Some(mut before) = self.newest.replace(Held { credential, standing }) else { return };
         if before.standing.was_accepted() {
             // The CMS had moved on from what was there still earlier.
             self.previous = None;
@@ -279,7 +280,6 @@ impl State {
         } else if !overlap.is_zero() {
             self.previous.get_or_insert((before, Instant::now() + overlap));
         }
-        is_refused
     }
 
     fn overlapping(&self) -> Option<&Held> {
@@ -295,16 +295,14 @@ impl State {
     }
 
     /// The CMS no longer takes the one before. If it did since it refused the newest, it may take that
-    /// by now, so that this is tried as if it were new; whether it was refused until now.
-    fn end_overlap(&mut self, credential: &Credential) -> bool {
+    /// by now, so that this is tried as if it were new.
+    fn end_overlap(&mut self, credential: &Credential) {
         let is_previous = |(held, _): &mut (Held, _)| held.credential.is_same_as(credential);
-        let Some((before, _)) = self.previous.take_if(is_previous) else { return false };
-        match &mut self.newest {
-            Some(newest) if before.standing.was_accepted_since_refusal_of(&newest.standing) => {
-                newest.standing = Standing::default();
-                true
-            }
-            _ => false,
+        let Some((before, _)) = self.previous.take_if(is_previous) else { return };
+        if let Some(newest) = &mut self.newest
+            && before.standing.was_accepted_since_refusal_of(&newest.standing)
+        {
+            newest.standing = Standing::default();
         }
     }
 
@@ -338,7 +336,6 @@ impl Loan<'_> {
             state.discarded = None;
         }
         if is_news {
-            metrics.credential_refused.set(0);
             tracing::info!(version = self.credential.version(), "credential_accepted");
             events.record(Event::new("credential_accepted").credential(&self.credential));
         }
@@ -365,16 +362,13 @@ impl Loan<'_> {
         let _ = tokio::time::timeout_at(by.into(), read).await;
         let mut state = self.credentials.state();
         if !state.is_newest(&self.credential) {
-            if state.end_overlap(&self.credential) {
-                metrics.credential_refused.set(0);
-            }
+            state.end_overlap(&self.credential);
         } else if let Some(standing) = state.standing(&self.credential)
             && standing.refuse()
         {
             if let Some((previous, _)) = &mut state.previous {
                 previous.standing.begin_anew();
             }
-            metrics.credential_refused.set(1);
             let version = self.credential.version();
             tracing::error!(
                 version,

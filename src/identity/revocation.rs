@@ -161,7 +161,6 @@ impl Revocations {
             tracing::warn!(idle, "entries of the revocation list name no configured issuer");
         }
         tracing::info!(detail, "the revocation list is loaded");
-        self.metrics.revocation_entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
         self.current.store(Some(Arc::new(list)));
         self.fault.store(None);
         let event = Event::new("revocations_loaded").detail(detail).count(entries as u64);
@@ -315,7 +314,6 @@ mod tests {
         fixture.until(|it| it.revokes("alice") && !it.revokes("bob")).await;
         let first = fixture.revocations.state().in_force.unwrap();
         assert_eq!((first.entries(), first.sha256.len()), (1, 64));
-        assert_eq!(fixture.metrics.revocation_entries.get(), 1);
 
         fixture.write(&of_subject("bob"));
         let took = fixture.until(|it| it.revokes("bob")).await;

@@ -222,6 +222,13 @@ fn openapi(shared: &Shared) -> Vec<u8> {
 /// What is looked up rather than counted.
 fn observe(shared: &Shared, gateway: &Gateway) {
     gateway.metrics.config_refused.set(shared.refused().is_some().into());
+    // Of the parts that are in force: others, of before a reload or of one that is refused, may be
+    // there as well.
+    gateway.upstream.show_circuits();
+    gateway.metrics.credential_refused.set(gateway.credentials.is_refused().into());
+    let revoked = gateway.identity.revocations().and_then(|state| state.in_force);
+    let revoked = revoked.map_or(0, |list| list.entries());
+    gateway.metrics.revocation_entries.set(i64::try_from(revoked).unwrap_or(i64::MAX));
     gateway.metrics.audit_writable.set(gateway.audit.failure().is_none().into());
     for (issuer, keys) in gateway.identity.issuers() {
         if let Some(age) = keys.and_then(|keys| keys.age) {

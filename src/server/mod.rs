@@ -230,7 +230,7 @@ impl Server {
 
     /// What is no longer there has no metrics any more.
     fn forget_what_is_gone(&self, new: &Config) {
-        let Metrics { jwks_age, circuit_open, upstream_circuit_open, .. } = &*self.metrics;
+        let Metrics { jwks_age, upstream_circuit_open, .. } = &*self.metrics;
         if new.listen.tls.is_none() {
             self.metrics.tls_certificate_expiry.reset();
             self.metrics.tls_crl_expiry.reset();
@@ -240,8 +240,6 @@ impl Server {
             let _ = jwks_age.remove_label_values(&[&issuer.issuer]);
         }
         if !new.fingerprints.are_same(&["upstream"], &self.config.fingerprints) {
-            // Those of before begin with closed circuits, as all do.
-            circuit_open.set(0);
             let is_gone = |name: &str| new.upstream.targets.iter().all(|it| it.name() != name);
             for server in self.config.upstream.targets.iter().filter(|it| is_gone(&it.name())) {
                 let _ = upstream_circuit_open.remove_label_values(&[&server.name()]);

@@ -48,7 +48,6 @@ struct Node {
 #[derive(Debug)]
 pub(super) struct Chosen<'a> {
     node: &'a Node,
-    balance: &'a Balance,
     begun: Instant,
 }
 
@@ -74,7 +73,6 @@ impl Balance {
         let node = |(index, target): (usize, &config::Target)| {
             let server = Server::new(target, settings, Arc::clone(trust), metrics);
             let name: Arc<str> = server.name().into();
-            metrics.upstream_circuit_open.with_label_values(&[&name]).set(0);
             let _ = metrics.upstream_ejections.with_label_values(&[&name]);
             Arc::new(Node {
                 index,
@@ -112,7 +110,7 @@ impl Balance {
             // Another request may have had its only try meanwhile.
             if node.breaker.admit() {
                 node.in_flight.fetch_add(1, Ordering::Relaxed);
-                return Ok(Chosen { node, balance: self, begun: Instant::now() });
+                return Ok(Chosen { node, begun: Instant::now() });
             }
         }
     }
@@ -136,12 +134,10 @@ impl Balance {
         for node in self.nodes.iter().filter(|node| failed.has(node)) {
             node.breaker.observe(since, true);
         }
-        if failed.0 != 0 {
-            self.show_circuits();
-        }
     }
 
-    fn show_circuits(&self) {
+    /// Shows which servers are not asked.
+    pub(super) fn show_circuits(&self) {
         let mut are_all_open = true;
         for node in &self.nodes {
             let is_open = node.breaker.is_open();
@@ -230,9 +226,7 @@ impl Chosen<'_> {
     pub(super) fn observe(&self, result: &Result<Answer, Failure>) {
         let failed = result.as_ref().is_err_and(Failure::is_the_servers);
         self.node.observe(failed);
-        if self.node.breaker.observe(self.begun, failed) {
-            self.balance.show_circuits();
-        }
+        self.node.breaker.observe(self.begun, failed);
     }
 }
 

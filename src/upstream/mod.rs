@@ -126,6 +126,11 @@ impl Upstream {
         tokio::join!(self.trust.watch(), self.balance.look_after(self.settings.probe.as_ref()));
     }
 
+    /// Shows which servers are not asked.
+    pub(crate) fn show_circuits(&self) {
+        self.balance.show_circuits();
+    }
+
     /// Why the newest certificates are not in force, if they are not.
     #[must_use]
     pub fn trouble(&self) -> Option<String> {
