@@ -125,6 +125,14 @@ impl Credentials {
         }
     }
 
+    /// Knows what the CMS refused of the one before it, which no reload makes worth a try.
+    #[must_use]
+    pub(crate) fn after(mut self, before: &Self) -> Self {
+        let known = before.state().refused();
+        self.state.get_mut().unwrap_or_else(PoisonError::into_inner).discarded = known;
+        self
+    }
+
     /// Asks the source at once and then again and again.
     pub async fn refresh_for_ever(&self) {
         let mut pause = FIRST_PAUSE;
@@ -262,6 +270,14 @@ impl State {
             _ => newest,
         };
         Ok((Arc::clone(&held.credential), held.standing.turn(came)))
+    }
+
+    /// What the CMS refused last, as it is known to another configuration.
+    fn refused(&self) -> Option<Held> {
+        let newest = self.newest.as_ref().filter(|held| held.standing.is_refused());
+        let held = newest.or(self.discarded.as_ref())?;
+        let standing = held.standing.as_refused();
+        Some(Held { credential: Arc::clone(&held.credential), standing })
     }
 
     /// Holds another one, and what is of use of those before.

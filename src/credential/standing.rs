@@ -118,6 +118,11 @@ impl Standing {
         self.refused.is_some()
     }
 
+    /// What counts of a refusal wherever the credential is used.
+    pub(super) fn as_refused(&self) -> Self {
+        Self { doubted: self.doubted, refused: self.refused, ..Self::default() }
+    }
+
     /// Whether the CMS ever accepted it.
     pub(super) fn was_accepted(&self) -> bool {
         self.accepted.is_some()

@@ -39,7 +39,7 @@ impl Builder<'_> {
     /// All of them, anew.
     pub(super) fn build(&mut self) -> Result<Parts, StartError> {
         let identity = self.identity(None)?;
-        let credentials = self.credentials();
+        let credentials = self.credentials(None);
         let upstream = self.upstream()?;
         Ok(Parts { identity, credentials, upstream })
     }
@@ -60,7 +60,7 @@ impl Builder<'_> {
             parts.identity = self.identity(Some((&before.identity, then)))?;
         }
         if !is_same(CREDENTIALS) {
-            parts.credentials = self.credentials();
+            parts.credentials = self.credentials(Some(&before.credentials));
         }
         let new = |place: &usize| config.same_issuer(*place, then).is_none();
         let new: Vec<usize> = (0..config.issuers.len()).filter(new).collect();
@@ -93,9 +93,13 @@ impl Builder<'_> {
         Ok(Some(Part::new(tls, self.tasks, async move { kept.watch().await })))
     }
 
-    fn credentials(&mut self) -> Part<Credentials> {
+    fn credentials(&mut self, before: Option<&Credentials>) -> Part<Credentials> {
         let (events, metrics) = (self.events.clone(), Arc::clone(self.metrics));
-        let credentials = Arc::new(Credentials::new(&self.config.credential, events, metrics));
+        let credentials = Credentials::new(&self.config.credential, events, metrics);
+        let credentials = Arc::new(match before {
+            Some(before) => credentials.after(before),
+            None => credentials,
+        });
         let kept = Arc::clone(&credentials);
         Part::new(credentials, self.tasks, async move { kept.refresh_for_ever().await })
     }
