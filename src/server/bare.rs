@@ -1,16 +1,20 @@
-//! Gives hyper's own refusals the gateway's shape.
+//! Gives hyper's own refusals the gateway's shape, and a client its time to take an answer.
 //!
 //! A head that is no HTTP never becomes a request: hyper answers it itself, with an empty 400, 414
 //! or 431, and closes the connection. Callers were promised one shape for every error, so this
 //! stream, which lies under hyper, writes that answer in its stead. The gateway's own answers of
 //! these statuses always have a body, by which the two are told apart.
+//!
+//! hyper waits for ever for a client that doesn't read; here, that is an error in the end.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::{Sleep, sleep};
 use uuid::Uuid;
 
 use crate::reply::{Code, Problem};
@@ -23,11 +27,15 @@ pub(super) struct Shaped<S> {
     before: Bytes,
     /// What is written in the stead of hyper's answer, and how much of it has been.
     instead: Option<(Vec<u8>, usize)>,
+    /// How long it may take nothing of what is written.
+    patience: Duration,
+    /// The end of that, while it takes nothing.
+    until: Option<Pin<Box<Sleep>>>,
 }
 
 impl<S: AsyncWrite + Unpin> Shaped<S> {
-    pub(super) fn new(stream: S, before: Bytes) -> Self {
-        Self { stream, before, instead: None }
+    pub(super) fn new(stream: S, before: Bytes, patience: Duration) -> Self {
+        Self { stream, before, instead: None, patience, until: None }
     }
 
     /// The stream, and what hyper has not read of what was read before.
@@ -42,7 +50,8 @@ impl<S: AsyncWrite + Unpin> Shaped<S> {
                 self.instead = None;
                 break;
             }
-            let more = ready!(Pin::new(&mut self.stream).poll_write(context, rest))?;
+            let polled = Pin::new(&mut self.stream).poll_write(context, rest);
+            let more = ready!(bounded(polled, &mut self.until, self.patience, context))?;
             if more == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
@@ -79,18 +88,39 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Shaped<S> {
             // hyper's answer is taken whole; ours is written by the flush that follows it.
             return Poll::Ready(Ok(bytes.len()));
         }
-        Pin::new(&mut self.stream).poll_write(context, bytes)
+        let own = &mut *self;
+        let polled = Pin::new(&mut own.stream).poll_write(context, bytes);
+        bounded(polled, &mut own.until, own.patience, context)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_instead(context))?;
-        Pin::new(&mut self.stream).poll_flush(context)
+        let own = &mut *self;
+        let polled = Pin::new(&mut own.stream).poll_flush(context);
+        bounded(polled, &mut own.until, own.patience, context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(self.poll_instead(context))?;
-        Pin::new(&mut self.stream).poll_shutdown(context)
+        let own = &mut *self;
+        let polled = Pin::new(&mut own.stream).poll_shutdown(context);
+        bounded(polled, &mut own.until, own.patience, context)
     }
+}
+
+/// An error where it has been pending for too long.
+fn bounded<T>(
+    polled: Poll<io::Result<T>>,
+    until: &mut Option<Pin<Box<Sleep>>>,
+    patience: Duration,
+    context: &mut Context<'_>,
+) -> Poll<io::Result<T>> {
+    if polled.is_ready() {
+        *until = None;
+        return polled;
+    }
+    let until = until.get_or_insert_with(|| Box::pin(sleep(patience)));
+    until.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
 }
 
 /// What hyper refuses with these bytes, if they are such an answer of its own.

@@ -189,7 +189,7 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let stream = Shaped::new(stream, first);
+        let stream = Shaped::new(stream, first, self.protocols.idle_timeout);
         let service = service_fn(|request| Arc::clone(session).answer(request));
         let connection = self.protocols.http1.serve_connection(TokioIo::new(stream), service);
         let mut connection = Box::new(connection);
@@ -254,7 +254,7 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (stream, back) = lend(Shaped::new(stream, first));
+        let (stream, back) = lend(Shaped::new(stream, first, self.protocols.idle_timeout));
         let service = service_fn(|request| Arc::clone(session).answer(request));
         let connection = self.protocols.http2.serve_connection(TokioIo::new(stream), service);
         let mut connection = Box::pin(connection);
