@@ -18,6 +18,9 @@ use crate::watch::{self, Sight, Unreadable, Watched};
 /// The most bytes of a configuration.
 const LARGEST: usize = 4 << 20;
 
+/// How long a changed file must stay as it is before it is taken: two looks at it.
+const SETTLES: Duration = Duration::from_millis(500);
+
 /// How long a stop may take beyond its drain: for what runs in the background, and for the trail.
 const LAST: Duration = Duration::from_secs(10);
 
@@ -73,16 +76,23 @@ async fn serve(
     tokio::spawn(systemd::watchdog());
     let mut watched = Watched::new(file.to_owned(), LARGEST);
     let mut in_force = config.sha256;
+    let mut tried = in_force.clone();
     loop {
         let (sight, is_asked_for) = tokio::select! {
             biased;
             () = signals.end() => break,
             _ = hangup.recv() => (read(file).await, true),
-            sight = watched.next() => (sight, false),
+            sight = settled(&mut watched) => (sight, false),
         };
         let sha256 = sight.as_ref().map(|content| config::sha256(content)).unwrap_or_default();
-        if sha256 == in_force && !is_asked_for {
+        // A file that SIGHUP has brought is seen to have changed a little later.
+        let is_news = tried != sha256;
+        tried.clone_from(&sha256);
+        if !is_asked_for && sha256 == in_force {
             server.is_as_in_force();
+            continue;
+        }
+        if !is_asked_for && !is_news {
             continue;
         }
         systemd::reloading();
@@ -112,6 +122,18 @@ async fn serve(
             Ok(Ended::AtOnce)
         }
     }
+}
+
+/// What the file says anew, once whoever writes it has come to an end: the first half of a
+/// configuration may be one as well, with no list of revocations in it.
+///
+/// Dropped, it forgets what it has seen; who drops it reads the file itself.
+async fn settled(watched: &mut Watched) -> Sight {
+    let mut sight = watched.next().await;
+    while let Ok(newer) = tokio::time::timeout(SETTLES, watched.next()).await {
+        sight = newer;
+    }
+    sight
 }
 
 /// Off the async threads, as a disk may not answer.
