@@ -158,6 +158,30 @@ fn a_client_that_reads_late_gets_every_answer() {
 }
 
 #[test]
+fn a_client_that_never_reads_is_let_go_whatever_it_has_sent() {
+    let world = World::with(|config| {
+        *config += HEAD;
+        *config += "idle_timeout = \"500ms\"\n";
+    });
+    world.gateway.wait_until_ready();
+    let token = world.supervisor();
+    let length = request(&token, "").replacen("PUT ", "GET ", 1);
+    let length = length.replacen("Connection: close\r\n", "", 1);
+    let chunks = length.replacen("Content-Length: 0\r\n", "Transfer-Encoding: chunked\r\n", 1);
+    let chunks = chunks + "0\r\n\r\n";
+    for text in [length, chunks] {
+        let stream = with_a_small_buffer(&world);
+        let mut sending = stream.try_clone().unwrap();
+        // It fails where the gateway lets go first.
+        std::thread::spawn(move || sending.write_all(text.repeat(15_000).as_bytes()));
+        answered_for_now(&world);
+        let open = || world.gateway.metric("cms_gateway_connections");
+        wait_for("its place", || open() == Some(0.0));
+        drop(stream);
+    }
+}
+
+#[test]
 fn http_2_does_not_begin_after_a_rest() {
     let world = World::with(|config| *config += HEAD);
     world.gateway.wait_until_ready();

@@ -97,7 +97,8 @@ impl Replays {
         now: SystemTime,
     ) -> Result<(), ProofFault> {
         let (caller, digest) = (self.digest(caller, ""), self.digest(thumbprint, identifier));
-        let mut generations = self.memory.generations.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut generations =
+            self.memory.generations.lock().unwrap_or_else(PoisonError::into_inner);
         generations.age(self.window, now);
         if generations.forgotten.is_some_and(|forgotten| issued_at <= forgotten) {
             return Err(ProofFault::Expired);

@@ -1,0 +1,199 @@
+//! What a reload must not forget, and what one that is refused must not change.
+
+#![allow(missing_docs)]
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use support::bound::DpopKey;
+use support::cms::Misbehaviour as CmsMisbehaviour;
+use support::identity_provider::{Endpoint, Misbehaviour};
+use support::keys::{Settings, with_key_id};
+use support::provider::{DPOP_APP, Provider};
+use support::sender::{accepting, ask, assert_refused, dpop, proof, proof_but};
+use support::{PATIENCE, Reply, SAMPLE, World, parse, records_in, request, wait_for, write_secret};
+
+const REFUSED: &str = "cms_gateway_credential_refused";
+
+fn reloads(world: &World, result: &str) -> f64 {
+    let metric = format!("cms_gateway_config_reload_total{{result=\"{result}\"}}");
+    world.gateway.metric(&metric).unwrap_or_default()
+}
+
+/// Changes the configuration, and waits until that is in force, or refused.
+fn change(world: &World, (from, to): (&str, &str), result: &str) {
+    let text = fs::read_to_string(world.config()).unwrap();
+    assert!(text.contains(from), "{from}");
+    let before = reloads(world, result);
+    let new = world.folder.path().join("new.toml");
+    fs::write(&new, text.replacen(from, to, 1)).unwrap();
+    fs::rename(&new, world.config()).unwrap();
+    wait_for(result, || reloads(world, result) > before);
+}
+
+fn nonce(reply: &Reply) -> String {
+    reply.header("dpop-nonce").unwrap().to_owned()
+}
+
+#[test]
+fn a_proof_is_accepted_once_whatever_of_its_issuer_is_changed() {
+    let provider = Provider::start();
+    let world = accepting(&provider, "dpop = {}", "");
+    let key = DpopKey::generate();
+    let token = provider.dpop_token(&key, "ES256");
+    let once = dpop(&token, &proof(&key, &token));
+    assert_eq!(ask(&world, &once).status, 200);
+    for other in [
+        ("dpop = {}", "dpop = { lifetime = \"59s\" }"),
+        ("[listen]", "[listen]\nallow_plaintext = true"),
+    ] {
+        change(&world, other, "success");
+        let reason = ("dpop_replayed", "DPoP proof sent again");
+        assert_refused(&world, DPOP_APP, || ask(&world, &once), reason);
+    }
+    assert_eq!(ask(&world, &dpop(&token, &proof(&key, &token))).status, 200);
+}
+
+#[test]
+fn another_key_of_nonces_is_taken_at_a_hangup() {
+    let provider = Provider::start();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("key");
+    write_secret(&file, &"a".repeat(32));
+    let world = accepting(&provider, &format!("dpop = {{ nonce_key = {file:?} }}"), "");
+    let key = DpopKey::generate();
+    let token = provider.dpop_token(&key, "ES256");
+    let old = nonce(&ask(&world, &dpop(&token, &proof(&key, &token))));
+    let with = |nonce: &str| dpop(&token, &proof_but(&key, &token, json!({"nonce": nonce})));
+    assert_eq!(ask(&world, &with(&old)).status, 200);
+    write_secret(&file, &"b".repeat(32));
+    world.gateway.signal("-HUP");
+    wait_for("the reload", || reloads(&world, "success") == 1.0);
+    let reply = ask(&world, &with(&old));
+    assert_eq!(reply.status, 401);
+    assert_eq!(ask(&world, &with(&nonce(&reply))).status, 200);
+}
+
+#[test]
+fn a_fetch_of_keys_that_ends_with_the_configuration_of_before_leaves_nobody_waiting() {
+    let world = World::with(|config| {
+        Settings::by_url("refresh = \"1h\", cool_down = \"1s\"")(config);
+        *config += "[limits]\nbody_timeout = \"1h\"\n";
+    });
+    world.gateway.wait_until_ready();
+    // Keeps the configuration of before.
+    let text = request(&world.supervisor(), SAMPLE);
+    let (first, rest) = text.split_at(text.len() - 10);
+    let mut last = TcpStream::connect(world.gateway.api).unwrap();
+    last.write_all(first.as_bytes()).unwrap();
+    wait_for("the request", || world.gateway.metric("cms_gateway_in_flight") == Some(1.0));
+    change(&world, ("[audit]", "[token_cache]\nsize = \"1MiB\"\n[audit]"), "success");
+    let fetches = world.fetches();
+    world.provider.misbehave(Endpoint::Jwks, Misbehaviour::Slow);
+    let unknown = with_key_id(&world.supervisor(), "unknown");
+    let mut asking = TcpStream::connect(world.gateway.api).unwrap();
+    asking.write_all(request(&unknown, SAMPLE).as_bytes()).unwrap();
+    wait_for("the fetch", || world.fetches() > fetches);
+    world.provider.misbehave(Endpoint::Jwks, Misbehaviour::None);
+    last.write_all(rest.as_bytes()).unwrap();
+    let answer = |stream: &mut TcpStream| {
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        parse(&answer).status
+    };
+    assert_eq!(answer(&mut last), 200);
+    assert_eq!(answer(&mut asking), 401);
+    let metric = world.gateway.metric("cms_gateway_in_flight");
+    assert_eq!(metric, Some(0.0));
+}
+
+/// A gateway whose password the CMS refuses, as it was told so often that it is not tried for the
+/// next seconds.
+fn refused(tries: u64) -> (World, Instant) {
+    let world = World::start();
+    world.gateway.wait_until_ready();
+    world.cms.misbehave(CmsMisbehaviour::Unauthorized);
+    let token = world.supervisor();
+    wait_for("the tries", || {
+        assert_eq!(world.put(&token, SAMPLE).status, 502);
+        world.cms.calls() >= tries
+    });
+    assert_eq!(world.gateway.metric(REFUSED), Some(1.0));
+    (world, Instant::now())
+}
+
+#[test]
+fn a_password_that_was_refused_is_not_tried_anew_because_of_a_reload() {
+    // The pause is 8 seconds after this.
+    let (world, since) = refused(4);
+    let calls = world.cms.calls();
+    for (from, to) in [
+        ("source = \"file\"", "source = \"file\"\nrefresh = \"29s\""),
+        ("\"29s\"", "\"28s\""),
+        ("\"28s\"", "\"27s\""),
+    ] {
+        change(&world, (from, to), "success");
+        assert_eq!(world.put(&world.supervisor(), SAMPLE).status, 502);
+        let took = since.elapsed();
+        assert!(took > Duration::from_secs(6) || world.cms.calls() == calls, "{to}: {took:?}");
+        assert_eq!(world.gateway.metric(REFUSED), Some(1.0));
+    }
+}
+
+#[test]
+fn a_configuration_that_is_refused_changes_no_metric() {
+    let (world, _) = refused(1);
+    for (name, from) in [("username-2", "username"), ("password-2", "password")] {
+        let from = fs::read_to_string(world.folder.path().join(from)).unwrap();
+        write_secret(&world.folder.path().join(name), &format!("{from}2"));
+    }
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let issuer = format!(
+        "[[issuers]]\nissuer = \"http://{unused}/\"\naudiences = [\"cms-gateway\"]\n\
+         jwks = {{ url = \"http://{unused}/jwks\" }}\nalgorithms = [\"RS256\"]\n[roles.campaign"
+    );
+    let text = fs::read_to_string(world.config()).unwrap();
+    let other = text.replacen("\"password\"", "\"password-2\"", 1).replacen(
+        &format!("url = \"{}\"", world.cms.url()),
+        "url = \"http://127.0.0.1:9\"",
+        1,
+    );
+    fs::write(world.config(), other.replacen("[roles.campaign", &issuer, 1)).unwrap();
+    wait_for("the refusal", || reloads(&world, "failure") == 1.0);
+    assert_eq!(world.gateway.metric(REFUSED), Some(1.0));
+    let circuit = "upstream_circuit_open{server=\"http://127.0.0.1:9\"}";
+    assert!(!world.gateway.admin("/metrics").body.contains(circuit));
+}
+
+#[test]
+fn half_of_a_file_is_never_in_force() {
+    const ROUNDS: usize = 5;
+    let world = World::start();
+    world.gateway.wait_until_ready();
+    let text = fs::read_to_string(world.config()).unwrap();
+    for round in 1..=ROUNDS {
+        // Another time between two looks at the file.
+        std::thread::sleep(Duration::from_millis(45) * round as u32);
+        let mut file = File::create(world.config()).unwrap();
+        write!(file, "{text}# {round}\n[limits]\n").unwrap();
+        file.flush().unwrap();
+        // As a slow writer does.
+        std::thread::sleep(Duration::from_millis(150));
+        file.write_all(b"users = 1\n").unwrap();
+        wait_for("the whole", || world.put(&world.supervisor(), SAMPLE).status == 400);
+        // And back to what takes the sample.
+        fs::write(world.config(), &text).unwrap();
+        wait_for("the other", || world.put(&world.supervisor(), SAMPLE).status == 200);
+    }
+    let loaded = |record: &serde_json::Value| record["event"]["name"] == "config_loaded";
+    let records = records_in(&world.folder.path().join("audit"));
+    assert_eq!(records.iter().filter(|it| loaded(it)).count(), 2 * ROUNDS);
+}
