@@ -15,6 +15,7 @@ use serde_json::json;
 use support::bound::DpopKey;
 use support::cms::Misbehaviour as CmsMisbehaviour;
 use support::identity_provider::{Endpoint, Misbehaviour};
+use support::issuers::serve_with_a_full_log;
 use support::keys::{Settings, with_key_id};
 use support::provider::{DPOP_APP, Provider};
 use support::sender::{accepting, ask, assert_refused, dpop, proof, proof_but};
@@ -171,6 +172,28 @@ fn a_configuration_that_is_refused_changes_no_metric() {
     assert_eq!(world.gateway.metric(REFUSED), Some(1.0));
     let circuit = "upstream_circuit_open{server=\"http://127.0.0.1:9\"}";
     assert!(!world.gateway.admin("/metrics").body.contains(circuit));
+}
+
+#[test]
+fn other_roots_for_the_collector_keep_no_change_out() {
+    let certificate = || {
+        let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+        own.cert.pem()
+    };
+    let world = World::with_command(
+        |config| {
+            *config += "[telemetry.otlp]\nendpoint = \"https://127.0.0.1:9\"\nca = \"ca.pem\"\n";
+        },
+        |config| {
+            fs::write(config.with_file_name("ca.pem"), certificate()).unwrap();
+            serve_with_a_full_log(config)
+        },
+    );
+    world.gateway.wait_until_ready();
+    fs::write(world.folder.path().join("ca.pem"), certificate()).unwrap();
+    change(&world, ("[audit]", "[limits]\nusers = 1\n[audit]"), "success");
+    assert_eq!(world.put(&world.supervisor(), SAMPLE).status, 400);
+    assert!(world.gateway.log().contains("telemetry.otlp.ca says something else"));
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use aws_lc_rs::digest::{Context, Digest, SHA256};
+use aws_lc_rs::digest::{Context, Digest, SHA256, SHA256_OUTPUT_LEN};
 
 use super::document::{Node, Value};
 
@@ -47,6 +47,12 @@ impl Fingerprints {
     /// Whether a part says what the same part, or another one, says there.
     pub(crate) fn is_same(&self, key: &str, there: &Self, other: &str) -> bool {
         self.0.get(key) == there.0.get(other)
+    }
+
+    /// Whether a part is written as it is there, whatever the files that it names say.
+    pub(crate) fn is_written_alike(&self, key: &str, there: &Self) -> bool {
+        let text = |own: &Vec<u8>| own.get(..SHA256_OUTPUT_LEN).map(<[u8]>::to_vec);
+        self.0.get(key).and_then(text) == there.0.get(key).and_then(text)
     }
 
     /// Whether each of these parts says what it says there.
@@ -123,5 +129,7 @@ mod tests {
         one.add_file("i[1].ca", digest(&SHA256, b"certificate"));
         assert!(one.is_same("i[0]", &other, "i[0]"));
         assert!(!one.is_same("i[1]", &other, "i[1]"));
+        assert!(one.is_written_alike("i", &other) && !one.are_same(&["i"], &other));
+        assert!(!one.is_written_alike("i", &of("i = 1")));
     }
 }

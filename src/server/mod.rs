@@ -189,9 +189,14 @@ impl Server {
     ///
     /// When something of it is not, or when `[audit]` is changed, which needs a restart.
     pub async fn reload(&mut self, config: Config) -> Result<(), ReloadError> {
-        let is_same = |key| config.fingerprints.are_same(&[key], &self.config.fingerprints);
-        if let Some(key) = ["audit", "telemetry"].into_iter().find(|key| !is_same(key)) {
+        let (own, before) = (&config.fingerprints, &self.config.fingerprints);
+        let fixed = ["audit", "telemetry"];
+        if let Some(key) = fixed.into_iter().find(|key| !own.is_written_alike(key, before)) {
             return Err(ReloadError::NeedsRestart(key));
+        }
+        if !own.are_same(&fixed, before) {
+            // No reason to refuse all the rest.
+            tracing::warn!("telemetry.otlp.ca says something else; it is read at the next start");
         }
         let (listen, then) = (&config.listen, &self.config.listen);
         refuse_plain_text(listen, self.handed.0)?;
