@@ -98,7 +98,9 @@ fn a_second_signal_ends_it_at_once() {
     world.gateway.signal("-TERM");
     assert_eq!(world.gateway.wait().code(), Some(1));
     let trail = world.folder.path().join("audit");
-    assert!(run(&["audit", "verify", trail.to_str().unwrap()]).status.success());
+    let verified = run(&["audit", "verify", trail.to_str().unwrap()]);
+    let told = String::from_utf8_lossy(&[verified.stdout, verified.stderr].concat()).into_owned();
+    assert!(verified.status.success(), "{told}");
 }
 
 /// Ends with the test.

@@ -270,10 +270,55 @@ fn run(
         writer.try_at_once();
         let _ = writer.commit(&last);
     }
-    writer.close();
+    // Without that record, as at an end without a drain, nobody may be told to look for it.
+    writer.close(!last.is_empty());
 }
 
 /// Tells whoever waits, and whether it still did.
 fn tell(done: Option<Waiting>, result: Result<Written, Unavailable>) -> bool {
     done.is_some_and(|done| done.send(result).is_ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::folder::LOCK;
+    use super::super::record::Record;
+    use super::*;
+
+    /// Whether the folder says that it was ended, after an end with or without a last record.
+    fn says_stopped(ends: impl FnOnce(&Journal, Draft)) -> bool {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = config::Audit {
+            directory: folder.path().join("audit"),
+            signing_key: folder.path().join("key.pem"),
+            segment_size: 1 << 20,
+            compress: false,
+            retention: None,
+            also_stdout: false,
+            low_space: 0,
+            durability: config::Durability::Write,
+            instance: "test".to_owned(),
+        };
+        let gateway = Gateway { instance: "test".to_owned(), version: "0" };
+        let event = |name| Record::of_event(&gateway, Event::new(name)).draft();
+        let metrics = Arc::new(Metrics::new().unwrap());
+        let origin = "cms-gateway/test";
+        let journal = Journal::open(&settings, gateway.clone(), origin, None, metrics).unwrap();
+        journal.leave(event("start"));
+        let writer = journal.writer.lock().unwrap().take().unwrap();
+        ends(&journal, event("stop"));
+        drop(journal);
+        writer.join().unwrap();
+        let said = fs::read_to_string(settings.directory.join(LOCK)).unwrap();
+        assert!(said.is_empty() || said == "stopped\n", "{said:?}");
+        !said.is_empty()
+    }
+
+    #[test]
+    fn an_end_without_the_record_of_the_stop_is_no_stop() {
+        assert!(says_stopped(|journal, last| drop(journal.push(Message::Close(last)))));
+        assert!(!says_stopped(|_, _| {}));
+    }
 }

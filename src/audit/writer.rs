@@ -191,11 +191,11 @@ impl Writer {
         }
     }
 
-    /// Signs the head of what is there.
-    pub(super) fn close(mut self) {
+    /// Signs the head of what is there. Where the last record is of the stop, nothing comes after it.
+    pub(super) fn close(mut self, is_stopped: bool) {
         let is_failing = self.is_failing();
         let ended = self.checkpoint(true).and_then(|()| match &mut self.open {
-            Some(store) if !is_failing => store.end(),
+            Some(store) if is_stopped && !is_failing => store.end(),
             _ => Ok(()),
         });
         if let Err(error) = ended {
