@@ -104,7 +104,8 @@ fn answer(shared: &Shared, method: &Method, path: &str) -> Response<Full<Bytes>>
         },
         _ => {
             let known =
-                b"known here: /metrics, /livez, /readyz, /version, /issuers, /audit/checkpoint\n";
+                b"known here: /metrics, /livez, /readyz, /version, /issuers, /openapi.json, \
+                  /audit/checkpoint\n";
             (StatusCode::NOT_FOUND, text, known.to_vec())
         }
     };
