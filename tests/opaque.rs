@@ -251,7 +251,7 @@ fn an_endpoint_that_misbehaves_lets_nobody_through() {
         format!("cms_gateway_introspection_total{{issuer=\"{issuer}\",result=\"failure\"}}");
     let expected = f64::from(u32::try_from(Misbehaviour::ALL.len()).unwrap());
     assert_eq!(world.gateway.metric(&failures), Some(expected));
-    assert!(world.gateway.log().contains("the issuer can't be asked about tokens"));
+    wait_for("the log", || world.gateway.log().contains("the issuer can't be asked about tokens"));
 }
 
 #[test]

@@ -471,7 +471,7 @@ fn a_collector_that_does_not_answer_holds_up_no_request_and_no_stop() {
     world.gateway.signal("-TERM");
     assert!(world.gateway.wait().success());
     assert!(start.elapsed() < Duration::from_secs(10));
-    assert!(world.gateway.log().contains("the last telemetry was not sent in time"));
+    wait_for("the log", || world.gateway.log().contains("the last telemetry was not sent in time"));
 }
 
 #[test]
@@ -507,7 +507,7 @@ fn what_is_refused_is_dropped_and_what_may_pass_is_sent_again() {
     assert!(exports[4].at - exports[3].at >= Duration::from_millis(400), "by itself");
     wait_for("the count", || sent(&world, "traces") == of_one);
     assert_eq!(dropped(&world, "traces", "failed"), 0.0);
-    assert!(world.gateway.log().contains("telemetry is sent again"));
+    wait_for("the log", || world.gateway.log().contains("telemetry is sent again"));
 }
 
 #[test]
@@ -521,7 +521,7 @@ fn what_a_collector_says_that_it_did_not_take_is_counted() {
     wait_for("both records", || of_request() == 2);
     let all = || sent(&world, "logs") + dropped(&world, "logs", "refused");
     wait_for("the counts", || all() == collector.logs().len() as f64);
-    assert!(world.gateway.log().contains("too old"));
+    wait_for("the log", || world.gateway.log().contains("too old"));
 }
 
 // === how it is configured ===

@@ -144,7 +144,7 @@ fn a_faulty_file_changes_nothing_and_is_told_of_in_full() {
                 && line["sha256"] == sha256(&faulty).as_str()
                 && line["reason"].as_str().is_some_and(|reason| reason.contains(fault))
         };
-        assert!(world.gateway.log().lines().any(is_told), "{fault}");
+        wait_for(fault, || world.gateway.log().lines().any(is_told));
     }
     let ready = world.gateway.admin("/readyz");
     assert_eq!(ready.status, 200);

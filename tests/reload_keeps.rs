@@ -193,7 +193,8 @@ fn other_roots_for_the_collector_keep_no_change_out() {
     fs::write(world.folder.path().join("ca.pem"), certificate()).unwrap();
     change(&world, ("[audit]", "[limits]\nusers = 1\n[audit]"), "success");
     assert_eq!(world.put(&world.supervisor(), SAMPLE).status, 400);
-    assert!(world.gateway.log().contains("telemetry.otlp.ca says something else"));
+    let is_told = || world.gateway.log().contains("telemetry.otlp.ca says something else");
+    wait_for("the log", is_told);
 }
 
 #[test]

@@ -325,7 +325,7 @@ fn a_trail_that_was_rewritten_with_the_true_key_is_found_with_an_older_checkpoin
         kept = world.gateway.admin("/audit/checkpoint").body;
         kept.lines().nth(1).is_some_and(|size| size.parse::<u64>().unwrap() >= 7)
     });
-    assert!(world.gateway.log().contains("previous-size"), "it is in the log as well");
+    wait_for("it in the log as well", || world.gateway.log().contains("previous-size"));
     assert_eq!(world.put(&world.supervisor(), SAMPLE).status, 200);
     world.gateway.signal("-TERM");
     assert!(world.gateway.wait().success());
