@@ -11,11 +11,11 @@ set -eu
 folder=$1
 
 if [ "${2-}" = boot ]; then
-    root=$folder/root/merged
-    mkdir -p "$folder/root"
-    mount -t tmpfs tmpfs "$folder/root"
-    mkdir "$folder/root/upper" "$folder/root/work" "$root"
-    layers=lowerdir=/,upperdir=$folder/root/upper,workdir=$folder/root/work
+    root=$folder/system/merged
+    mkdir -p "$folder/system"
+    mount -t tmpfs tmpfs "$folder/system"
+    mkdir "$folder/system/upper" "$folder/system/work" "$root"
+    layers=lowerdir=/,upperdir=$folder/system/upper,workdir=$folder/system/work
     mount -t overlay -o "$layers" overlay "$root"
     mount -t proc proc "$root/proc"
     mount -t sysfs sysfs "$root/sys"
