@@ -290,17 +290,7 @@ mod tests {
     /// Whether the folder says that it was ended, after an end with or without a last record.
     fn says_stopped(ends: impl FnOnce(&Journal, Draft)) -> bool {
         let folder = tempfile::tempdir().unwrap();
-        let settings = config::Audit {
-            directory: folder.path().join("audit"),
-            signing_key: folder.path().join("key.pem"),
-            segment_size: 1 << 20,
-            compress: false,
-            retention: None,
-            also_stdout: false,
-            low_space: 0,
-            durability: config::Durability::Write,
-            instance: "test".to_owned(),
-        };
+        let settings = config::Audit::within(folder.path());
         let gateway = Gateway { instance: "test".to_owned(), version: "0" };
         let event = |name| Record::of_event(&gateway, Event::new(name)).draft();
         let metrics = Arc::new(Metrics::new().unwrap());

@@ -171,6 +171,24 @@ pub struct Audit {
     pub instance: String,
 }
 
+#[cfg(test)]
+impl Audit {
+    /// A trail in a folder of a test.
+    pub(crate) fn within(folder: &Path) -> Self {
+        Self {
+            directory: folder.join("audit"),
+            signing_key: folder.join("key.pem"),
+            segment_size: 1 << 20,
+            compress: false,
+            retention: None,
+            also_stdout: false,
+            low_space: 0,
+            durability: Durability::Write,
+            instance: "test".to_owned(),
+        }
+    }
+}
+
 /// When closed segments are deleted.
 #[derive(Debug, Clone, Copy)]
 pub struct Retention {

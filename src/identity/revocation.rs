@@ -256,17 +256,7 @@ mod tests {
     async fn each_load_and_each_failure_is_on_record_once() {
         let folder = tempfile::tempdir().unwrap();
         let metrics = Arc::new(Metrics::new().unwrap());
-        let settings = config::Audit {
-            directory: folder.path().join("audit"),
-            signing_key: folder.path().join("key.pem"),
-            segment_size: 1 << 20,
-            compress: false,
-            retention: None,
-            also_stdout: false,
-            low_space: 0,
-            durability: config::Durability::Write,
-            instance: "test".to_owned(),
-        };
+        let settings = config::Audit::within(folder.path());
         let audit = crate::audit::Audit::open(&settings, None, &metrics).unwrap();
         let file = folder.path().join("revoked.json");
         let watched = config::Revocation { file };
