@@ -16,9 +16,8 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
 
-use super::listener::{Hold, Listening, accept};
+use super::listener::{Hold, accept};
 use super::shared::Shared;
 use super::tls::ListenerTls;
 use crate::credential::CredentialError;
@@ -30,18 +29,8 @@ use crate::version::{COMMIT, VERSION};
 const CONNECTIONS: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Serves until told to stop.
-pub(super) fn listen(
-    listener: TcpListener,
-    shared: &Arc<Shared>,
-    tasks: &mut JoinSet<()>,
-) -> Listening {
-    let (listening, hold) = Listening::at(&listener);
-    tasks.spawn(serve(listener, Arc::clone(shared), hold));
-    listening
-}
-
-async fn serve(listener: TcpListener, shared: Arc<Shared>, mut hold: Hold) {
+/// Accepts connections until told to stop; each goes on by itself.
+pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut hold: Hold) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     while let Some((stream, source)) = accept(&listener, &mut hold.stop).await {
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };

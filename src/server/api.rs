@@ -5,27 +5,16 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
 use uuid::Uuid;
 
 use super::connection::Connection;
-use super::listener::{Hold, Listening, accept};
+use super::listener::{Hold, accept};
 use super::shared::Shared;
 use crate::context::Peer;
 use crate::reply::{Code, Problem};
 
-/// Serves until told to stop, and until every connection has ended.
-pub(super) fn listen(
-    listener: TcpListener,
-    shared: &Arc<Shared>,
-    tasks: &mut JoinSet<()>,
-) -> Listening {
-    let (listening, hold) = Listening::at(&listener);
-    tasks.spawn(serve(listener, Arc::clone(shared), hold));
-    listening
-}
-
-async fn serve(listener: TcpListener, shared: Arc<Shared>, mut hold: Hold) {
+/// Accepts connections until told to stop; each goes on by itself.
+pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut hold: Hold) {
     while let Some((stream, address)) = accept(&listener, &mut hold.stop).await {
         let front = shared.front.load();
         let Some(place) = shared.place(front.gateway.limits().connections) else {

@@ -2,10 +2,14 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+
+use super::shared::Shared;
 
 /// A listener at work.
 pub(super) struct Listening {
@@ -23,12 +27,19 @@ pub(super) struct Hold {
 }
 
 impl Listening {
-    pub(super) fn at(listener: &TcpListener) -> (Self, Hold) {
+    /// Serves there, as `serve` does, until it is told to stop.
+    pub(super) fn start<F: Future<Output = ()> + Send + 'static>(
+        listener: TcpListener,
+        shared: &Arc<Shared>,
+        tasks: &mut JoinSet<()>,
+        serve: impl FnOnce(TcpListener, Arc<Shared>, Hold) -> F,
+    ) -> Self {
         let local = listener.local_addr().unwrap_or_else(|_| SocketAddr::from(([0; 4], 0)));
         let (stop, stopping) = watch::channel(false);
         let (connection, connections) = mpsc::channel(1);
         let hold = Hold { stop: stopping, _connection: connection };
-        (Self { local, stop, connections }, hold)
+        tasks.spawn(serve(listener, Arc::clone(shared), hold));
+        Self { local, stop, connections }
     }
 
     /// Accepts nothing more, and closes connections as soon as they have no request.
@@ -42,7 +53,7 @@ impl Listening {
     }
 
     pub(super) fn has_connections(&self) -> bool {
-        !self.connections.is_closed() && self.connections.sender_strong_count() > 0
+        !self.connections.is_closed()
     }
 }
 

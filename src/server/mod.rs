@@ -147,8 +147,8 @@ impl Server {
         let shared = Arc::new(Shared::new(Front::new(config, gateway, tls, address)));
         tasks.spawn(look_after(Arc::clone(&audit)));
 
-        let api = api::listen(api, &shared, &mut tasks);
-        let admin = admin::listen(admin, &shared, &mut tasks);
+        let api = Listening::start(api, &shared, &mut tasks, api::serve);
+        let admin = Listening::start(admin, &shared, &mut tasks, admin::serve);
         let handed = (is_handed.0.then_some(api.local), is_handed.1.then_some(admin.local));
         tracing::info!(api = %api.local, admin = %admin.local, "listening");
         metrics.config_last_reload_success.set(now());
@@ -205,7 +205,7 @@ impl Server {
         let before = self.shared.gateway();
         let (events, metrics) = (self.audit.events(), &self.metrics);
         let mut builder = Builder { config: &config, events, metrics, tasks: &mut self.tasks };
-        let is_same = config.fingerprints.are_same(&["listen"], &self.config.fingerprints);
+        let is_same = own.are_same(&["listen"], &self.config.fingerprints);
         let tls = if is_same { self.shared.front.load().tls.clone() } else { builder.tls()? };
         let parts = builder.build_after(&self.config, before.parts()).await?;
 
@@ -222,12 +222,12 @@ impl Server {
         self.earlier_apis.retain(Listening::has_connections);
         if let Some(api) = api {
             self.api.stop();
-            let api = api::listen(api, &self.shared, &mut self.tasks);
+            let api = Listening::start(api, &self.shared, &mut self.tasks, api::serve);
             self.earlier_apis.push(std::mem::replace(&mut self.api, api));
         }
         if let Some(admin) = admin {
             self.admin.stop();
-            self.admin = admin::listen(admin, &self.shared, &mut self.tasks);
+            self.admin = Listening::start(admin, &self.shared, &mut self.tasks, admin::serve);
         }
         self.config = config;
         Ok(())
