@@ -40,6 +40,7 @@
 mod append;
 mod archive;
 pub mod checkpoint;
+mod encode;
 pub mod entry;
 pub mod export;
 pub mod folder;

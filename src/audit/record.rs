@@ -1,11 +1,12 @@
 //! One line of the trail. Every field is always there, null where there is nothing, so that a
 //! reader never has to ask whether it is.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
-use serde::{Serialize, Serializer};
 use uuid::Uuid;
 
+use super::encode::{Encode, members, object};
 use crate::context::{Context, SpanContext, TraceContext};
 use crate::credential::Credential;
 use crate::identity::Verified;
@@ -60,7 +61,7 @@ pub(super) struct Record<'a> {
 }
 
 /// Who asked for what, and what was decided: the same in an intent and in its outcome.
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default)]
 struct Call<'a> {
     request_id: Option<Uuid>,
     trace_id: Option<String>,
@@ -73,10 +74,10 @@ struct Call<'a> {
 }
 
 /// What came of it, and which gateway says so.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 struct End<'a> {
     upstream: Upstream<'a>,
-    credential: CredentialUsed,
+    credential: CredentialUsed<'a>,
     event: Event,
     gateway: &'a Gateway,
 }
@@ -93,7 +94,7 @@ pub(super) struct Draft {
     call: Range<usize>,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default)]
 struct Actor<'a> {
     issuer: Option<&'a str>,
     subject: Option<&'a str>,
@@ -102,7 +103,7 @@ struct Actor<'a> {
     token_id: Option<&'a str>,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default)]
 struct Source<'a> {
     address: Option<std::net::IpAddr>,
     port: Option<u16>,
@@ -110,28 +111,27 @@ struct Source<'a> {
     claimed_request_id: Option<&'a str>,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default)]
 struct Target {
     campaign: Option<i32>,
     lead: Option<i32>,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default)]
 struct Change<'a> {
     assigned: Option<&'a [UserId]>,
     unassigned: Option<&'a [UserId]>,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default)]
 pub(super) struct Decision<'a> {
     allow: Option<bool>,
     code: Option<&'static str>,
     reason: Option<&'a str>,
-    #[serde(serialize_with = "grants")]
     grant: Option<&'a [Grant]>,
 }
 
-#[derive(Debug, Default, Serialize)]
+#[derive(Debug, Default)]
 struct Upstream<'a> {
     status: Option<u16>,
     code: Option<&'a str>,
@@ -141,10 +141,10 @@ struct Upstream<'a> {
     answer: Option<&'a str>,
 }
 
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
-struct CredentialUsed {
+#[derive(Debug, Default, PartialEq, Eq)]
+struct CredentialUsed<'a> {
     source: Option<&'static str>,
-    version: Option<String>,
+    version: Option<Cow<'a, str>>,
 }
 
 /// What became of a change.
@@ -167,19 +167,17 @@ pub struct Outcome<'a> {
 }
 
 /// Something that concerns the gateway itself.
-#[derive(Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub struct Event {
     name: Option<&'static str>,
     detail: Option<String>,
     count: Option<u64>,
-    #[serde(skip)]
-    credential: CredentialUsed,
-    #[serde(skip)]
+    credential: CredentialUsed<'static>,
     request_id: Option<Uuid>,
 }
 
 /// Which gateway wrote a record.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub(super) struct Gateway {
     pub(super) instance: String,
     pub(super) version: &'static str,
@@ -245,9 +243,9 @@ impl<'a> Record<'a> {
     pub(super) fn draft(&self) -> Draft {
         let mut line = begin(self.kind, 1024);
         let start = line.len();
-        add_members(&mut line, &self.call);
+        self.call.encode(&mut line);
         let call = start..line.len();
-        end(&mut line, &self.end);
+        self.end.encode(&mut line);
         Draft { kind: self.kind, request_id: self.call.request_id, span: self.span, line, call }
     }
 }
@@ -268,7 +266,7 @@ impl Draft {
             answer: outcome.answer,
         };
         let credential = outcome.credential.map(CredentialUsed::of).unwrap_or_default();
-        end(&mut line, &End { upstream, credential, ..End::of_gateway(gateway) });
+        End { upstream, credential, ..End::of_gateway(gateway) }.encode(&mut line);
         Self { kind: Kind::Outcome, request_id: self.request_id, span: self.span, line, call }
     }
 }
@@ -280,22 +278,6 @@ fn begin(kind: Kind, capacity: usize) -> Vec<u8> {
     line.extend_from_slice(kind.name().as_bytes());
     line.push(b'"');
     line
-}
-
-/// Adds the members of a struct to an object's that has some and is open.
-fn add_members(line: &mut Vec<u8>, members: &impl Serialize) {
-    let start = line.len();
-    // Strings, integers and lists of them: nothing that JSON could not hold.
-    let _ = serde_json::to_writer(&mut *line, members);
-    if let Some(brace) = line.get_mut(start) {
-        *brace = b',';
-    }
-    line.pop();
-}
-
-fn end(line: &mut Vec<u8>, members: &End<'_>) {
-    add_members(line, members);
-    line.extend_from_slice(b"}\n");
 }
 
 impl<'a> End<'a> {
@@ -319,19 +301,15 @@ impl<'a> Decision<'a> {
     }
 }
 
-fn grants<S: Serializer>(grants: &Option<&[Grant]>, serializer: S) -> Result<S::Ok, S::Error> {
-    match grants {
-        None => serializer.serialize_none(),
-        Some(grants) => {
-            let shown: Vec<String> = grants.iter().map(Grant::to_string).collect();
-            serializer.serialize_str(&shown.join(", "))
-        }
+impl<'a> CredentialUsed<'a> {
+    fn of(credential: &'a Credential) -> Self {
+        let version = credential.version().map(Cow::Borrowed);
+        Self { source: Some(credential.source()), version }
     }
-}
 
-impl CredentialUsed {
-    fn of(credential: &Credential) -> Self {
-        Self { source: Some(credential.source()), version: credential.version().map(str::to_owned) }
+    fn into_owned(self) -> CredentialUsed<'static> {
+        let version = self.version.map(|version| Cow::Owned(version.into_owned()));
+        CredentialUsed { source: self.source, version }
     }
 }
 
@@ -366,7 +344,144 @@ impl Event {
     /// With the credential that it concerns.
     #[must_use]
     pub fn credential(mut self, credential: &Credential) -> Self {
-        self.credential = CredentialUsed::of(credential);
+        self.credential = CredentialUsed::of(credential).into_owned();
         self
+    }
+}
+
+// === impl Encode ===
+
+impl Call<'_> {
+    /// Adds its members to an object that is open.
+    fn encode(&self, line: &mut Vec<u8>) {
+        members!(line, {
+            "request_id": self.request_id,
+            "trace_id": self.trace_id,
+            "operation": self.operation,
+            "actor": self.actor,
+            "source": self.source,
+            "target": self.target,
+            "change": self.change,
+            "decision": self.decision,
+        });
+    }
+}
+
+impl End<'_> {
+    /// Adds its members to an object that is open, and ends the line.
+    fn encode(&self, line: &mut Vec<u8>) {
+        members!(line, {
+            "upstream": self.upstream,
+            "credential": self.credential,
+            "event": self.event,
+            "gateway": self.gateway,
+        });
+        line.extend_from_slice(b"}\n");
+    }
+}
+
+impl Encode for Actor<'_> {
+    fn encode(&self, line: &mut Vec<u8>) {
+        object!(line, {
+            "issuer": self.issuer,
+            "subject": self.subject,
+            "client_id": self.client_id,
+            "roles": self.roles,
+            "token_id": self.token_id,
+        });
+    }
+}
+
+impl Encode for Source<'_> {
+    fn encode(&self, line: &mut Vec<u8>) {
+        object!(line, {
+            "address": self.address,
+            "port": self.port,
+            "claimed_request_id": self.claimed_request_id,
+        });
+    }
+}
+
+impl Encode for Target {
+    fn encode(&self, line: &mut Vec<u8>) {
+        object!(line, { "campaign": self.campaign, "lead": self.lead });
+    }
+}
+
+impl Encode for Change<'_> {
+    fn encode(&self, line: &mut Vec<u8>) {
+        object!(line, { "assigned": self.assigned, "unassigned": self.unassigned });
+    }
+}
+
+impl Encode for UserId {
+    fn encode(&self, line: &mut Vec<u8>) {
+        self.as_str().encode(line);
+    }
+}
+
+impl Encode for Decision<'_> {
+    fn encode(&self, line: &mut Vec<u8>) {
+        object!(line, {
+            "allow": self.allow,
+            "code": self.code,
+            "reason": self.reason,
+            "grant": self.grant.map(shown),
+        });
+    }
+}
+
+fn shown(grants: &[Grant]) -> String {
+    let mut shown = String::with_capacity(128);
+    for grant in grants {
+        if !shown.is_empty() {
+            shown.push_str(", ");
+        }
+        for part in [&grant.role, ": ", grant.permission.as_str()] {
+            shown.push_str(part);
+        }
+    }
+    shown
+}
+
+impl Encode for Upstream<'_> {
+    fn encode(&self, line: &mut Vec<u8>) {
+        object!(line, {
+            "status": self.status,
+            "code": self.code,
+            "attempts": self.attempts,
+            "duration_us": self.duration_us,
+            "tries": self.tries,
+            "answer": self.answer,
+        });
+    }
+}
+
+impl Encode for Try {
+    fn encode(&self, line: &mut Vec<u8>) {
+        object!(line, {
+            "server": self.server,
+            "status": self.status,
+            "error": self.error,
+            "duration_us": self.duration_us,
+        });
+    }
+}
+
+impl Encode for CredentialUsed<'_> {
+    fn encode(&self, line: &mut Vec<u8>) {
+        object!(line, { "source": self.source, "version": self.version.as_deref() });
+    }
+}
+
+impl Encode for Event {
+    fn encode(&self, line: &mut Vec<u8>) {
+        object!(line, { "name": self.name, "detail": self.detail, "count": self.count });
+    }
+}
+
+impl Encode for Gateway {
+    fn encode(&self, line: &mut Vec<u8>) {
+        object!(line, { "instance": self.instance, "version": self.version });
     }
 }

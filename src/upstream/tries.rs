@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use http::StatusCode;
-use serde::Serialize;
 
 use super::balance::Chosen;
 use super::connect::ConnectError;
@@ -16,7 +15,7 @@ use crate::credential::Credential;
 const MOST: usize = 8;
 
 /// One try to send a change.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone)]
 pub struct Try {
     /// The base URL of the server.
     pub server: Arc<str>,
@@ -26,7 +25,6 @@ pub struct Try {
     pub error: Option<String>,
     /// How long it took.
     pub duration_us: u64,
-    #[serde(skip)]
     found_connection: bool,
 }
 
