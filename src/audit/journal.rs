@@ -6,7 +6,8 @@
 //! Group commit: whatever waits in the queue is written and synced together. Who puts in the first
 //! record waits for the end of the flush that runs, lets the tasks that are ready put in theirs for
 //! as long as some do, and then wakes the writer: so many callers share a flush, and a single one
-//! never waits for a timer. When writing fails, whoever waits is told; the writer then tries again
+//! never waits for a timer. The writer in turn wakes one task for all that it has written, which tells
+//! those who wait: to wake a task from another thread takes a system call. When writing fails, whoever waits is told; the writer then tries again
 //! by itself, so that service resumes without a hand. A disk that does not answer holds nobody for
 //! ever: after a while callers are refused, and what is written nevertheless is told apart from
 //! what was sent.
@@ -15,12 +16,13 @@ mod queue;
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{future, io};
 
-use tokio::sync::{Notify, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
+use uuid::Uuid;
 
 use self::queue::{Queue, Ringer, Taker, queue};
 use super::record::{Draft, Event, Gateway, Kind};
@@ -66,6 +68,8 @@ pub enum OpenError {
 #[derive(Debug)]
 enum Message {
     Write(Draft, Option<Waiting>),
+    /// The intent of this request is on disk, and its caller was refused before.
+    NotSent(Uuid),
     /// The last record of all.
     Close(Draft),
 }
@@ -77,6 +81,9 @@ type Waiting = oneshot::Sender<Result<Written, Unavailable>>;
 
 /// A record that is durable, and which one it is.
 pub(super) type Written = (Entry, Draft);
+
+/// What became of a record, for the one who waits for it.
+type Told = (Waiting, Result<Written, Unavailable>);
 
 impl Journal {
     pub(super) fn open(
@@ -104,7 +111,9 @@ impl Journal {
         let (thread, counted) = (std::thread::Builder::new(), Arc::clone(&metrics));
         let busy = Arc::new(Busy::default());
         let (taken, begun) = (Arc::clone(&events), Arc::clone(&busy));
-        let run = move || run(writer, &messages, &taken, &begun, &counted);
+        let (told, telling) = mpsc::unbounded_channel();
+        tokio::spawn(tell(telling, Arc::downgrade(&queue), Arc::clone(&metrics)));
+        let run = move || run(writer, &messages, &told, &taken, &begun, &counted);
         let handle = thread.name("audit".to_owned()).spawn(run).map_err(OpenError::Thread)?;
         Ok(Self {
             queue,
@@ -177,11 +186,7 @@ impl Journal {
     }
 
     fn push(&self, message: Message) -> Result<Option<Ringer<'_, Message>>, Unavailable> {
-        self.metrics.audit_queue_depth.inc();
-        self.queue.push(message).map_err(|_| {
-            self.metrics.audit_queue_depth.dec();
-            gone()
-        })
+        push(&self.queue, &self.metrics, message)
     }
 
     /// Writes what is in the queue and this record as the last, and ends the writer.
@@ -202,6 +207,18 @@ impl Drop for Journal {
     }
 }
 
+fn push<'a>(
+    queue: &'a Queue<Message>,
+    metrics: &Metrics,
+    message: Message,
+) -> Result<Option<Ringer<'a, Message>>, Unavailable> {
+    metrics.audit_queue_depth.inc();
+    queue.push(message).map_err(|_| {
+        metrics.audit_queue_depth.dec();
+        gone()
+    })
+}
+
 fn gone() -> Unavailable {
     Unavailable(Arc::new("its writer has ended".to_owned()))
 }
@@ -209,6 +226,7 @@ fn gone() -> Unavailable {
 fn run(
     mut writer: Writer,
     messages: &Taker<Message>,
+    told: &mpsc::UnboundedSender<Vec<Told>>,
     events: &AtomicUsize,
     busy: &Busy,
     metrics: &Metrics,
@@ -228,6 +246,12 @@ fn run(
                     batch.push(draft);
                     waiting.push(done);
                 }
+                Message::NotSent(request_id) => {
+                    let event = Event::new("not_sent").request(request_id);
+                    writer.owe_event(
+                        event.detail("its caller was refused before the disk answered"),
+                    );
+                }
                 // What comes behind it is nobody's any more.
                 Message::Close(draft) => {
                     last = Some(draft);
@@ -239,28 +263,23 @@ fn run(
         set_busy(Some(Instant::now()));
         let committed = writer.commit(&batch);
         set_busy(None);
-        match committed {
+        let results: Vec<Told> = match committed {
             Ok(entries) => {
-                for ((done, entry), draft) in waiting.drain(..).zip(entries).zip(batch.drain(..)) {
-                    let (kind, request_id) = (draft.kind, draft.request_id);
-                    if let (Kind::Intent, Some(id), false) =
-                        (kind, request_id, tell(done, Ok((entry, draft))))
-                    {
-                        let event = Event::new("not_sent").request(id);
-                        writer.owe_event(
-                            event.detail("its caller was refused before the disk answered"),
-                        );
-                    }
-                }
+                let written = entries.into_iter().zip(batch.drain(..)).map(Ok);
+                let all = waiting.drain(..).zip(written);
+                all.filter_map(|(done, written)| Some((done?, written))).collect()
             }
             Err(reason) => {
-                for done in waiting.drain(..) {
-                    tell(done, Err(Unavailable(Arc::clone(&reason))));
-                }
                 // What happened must come on record all the same.
                 let kept = |draft: &Draft| matches!(draft.kind, Kind::Outcome | Kind::Event);
                 batch.drain(..).filter(kept).for_each(|draft| writer.owe(draft));
+                let unavailable = |done| (done, Err(Unavailable(Arc::clone(&reason))));
+                waiting.drain(..).flatten().map(unavailable).collect()
             }
+        };
+        if !results.is_empty() {
+            // Without the task that tells them there is nobody who waits.
+            let _ = told.send(results);
         }
     }
     // There is no later: what is owed comes before it, and a folder that failed is tried once more.
@@ -274,9 +293,26 @@ fn run(
     writer.close(!last.is_empty());
 }
 
-/// Tells whoever waits, and whether it still did.
-fn tell(done: Option<Waiting>, result: Result<Written, Unavailable>) -> bool {
-    done.is_some_and(|done| done.send(result).is_ok())
+/// Tells those who wait what became of their records. An intent of which nobody waits to hear any more
+/// is not carried out, and that belongs on record.
+async fn tell(
+    mut told: mpsc::UnboundedReceiver<Vec<Told>>,
+    queue: Weak<Queue<Message>>,
+    metrics: Arc<Metrics>,
+) {
+    while let Some(results) = told.recv().await {
+        for (done, result) in results {
+            let Err(Ok((_, Draft { kind: Kind::Intent, request_id: Some(id), .. }))) =
+                done.send(result)
+            else {
+                continue;
+            };
+            if let Some(queue) = queue.upgrade() {
+                // The bell rings at once, and a writer that has ended needs to know nothing more.
+                drop(push(&queue, &metrics, Message::NotSent(id)));
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -306,8 +342,8 @@ mod tests {
         !said.is_empty()
     }
 
-    #[test]
-    fn an_end_without_the_record_of_the_stop_is_no_stop() {
+    #[tokio::test]
+    async fn an_end_without_the_record_of_the_stop_is_no_stop() {
         assert!(says_stopped(|journal, last| drop(journal.push(Message::Close(last)))));
         assert!(!says_stopped(|_, _| {}));
     }
