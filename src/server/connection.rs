@@ -199,6 +199,7 @@ impl Connection {
         // It is noticed within two of them, long before hyper takes the next head for late.
         let (deadline, rest) = (Instant::now() + head_timeout, REST.min(head_timeout / 4));
         let mut due = pin!(sleep(rest));
+        let mut stop = pin!(self.hold.stop.wait_for(|stop| *stop));
         let ended = loop {
             tokio::select! {
                 biased;
@@ -217,7 +218,7 @@ impl Connection {
                 ended = poll_fn(|context| connection.poll_without_shutdown(context)) => {
                     break ended.map_err(Some);
                 }
-                _ = self.hold.stop.wait_for(|stop| *stop), if !is_stopping => {
+                _ = stop.as_mut(), if !is_stopping => {
                     is_stopping = true;
                     if session.begun() == before {
                         // It is told with the answer to the request that is on its way.
