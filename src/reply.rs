@@ -185,7 +185,7 @@ pub(crate) static DPOP_NONCE: HeaderName = HeaderName::from_static("dpop-nonce")
 
 /// Adds the receipt of a request that is on record, and the nonce of its caller's next proof.
 pub fn attach<B>(response: &mut Response<B>, receipt: Option<&Receipt>, nonce: Option<&str>) {
-    let receipt = receipt.and_then(|receipt| HeaderValue::from_str(&receipt.to_string()).ok());
+    let receipt = receipt.and_then(|receipt| HeaderValue::try_from(String::from(receipt)).ok());
     let nonce = nonce.and_then(|nonce| HeaderValue::from_str(nonce).ok());
     for (name, value) in [(&AUDIT_RECORD, receipt), (&DPOP_NONCE, nonce)] {
         if let Some(value) = value {

@@ -58,7 +58,6 @@ pub mod tree;
 pub mod verify;
 mod writer;
 
-use std::fmt::{self, Display};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -143,10 +142,11 @@ impl Recorded {
     }
 }
 
-impl Display for Receipt {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Entry { sequence, leaf } = self.entry;
-        write!(formatter, "{} {sequence} {leaf}", self.origin)
+impl From<&Receipt> for String {
+    fn from(receipt: &Receipt) -> Self {
+        let Entry { sequence, leaf } = receipt.entry;
+        let mut number = itoa::Buffer::new();
+        [&receipt.origin, " ", number.format(sequence), " ", &leaf.to_base64()].concat()
     }
 }
 

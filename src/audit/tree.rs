@@ -56,6 +56,12 @@ impl Hash {
         &self.0
     }
 
+    /// In base64.
+    #[must_use]
+    pub fn to_base64(&self) -> String {
+        STANDARD.encode(self.0)
+    }
+
     /// From base64; nothing when it is not that, or not 32 bytes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
@@ -65,7 +71,7 @@ impl Hash {
 
 impl Display for Hash {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(&STANDARD.encode(self.0))
+        formatter.write_str(&self.to_base64())
     }
 }
 
