@@ -14,6 +14,8 @@ use super::Secret;
 
 /// The shortest password that is looked for in the CMS's words; a shorter one would be found in all.
 const TELLING: usize = 8;
+/// How often at the most a letter is seen where it is seldom.
+const SELDOM: usize = 32;
 
 /// A user name and password, as the `Authorization` header that they make (RFC 7617).
 ///
@@ -51,8 +53,7 @@ impl Credential {
         let encoded = encoded.split(|byte| *byte == b'=').next().unwrap_or_default();
         let password = self.password.as_bytes();
         let has = |words: &[u8]| {
-            memmem::find(words, encoded).is_some()
-                || password.len() >= TELLING && memmem::find(words, password).is_some()
+            are_in(words, encoded) || password.len() >= TELLING && are_in(words, password)
         };
         let may_be_escaped = memchr::memchr(b'\\', words).is_some();
         has(words) || may_be_escaped && has(&unescaped(words))
@@ -84,6 +85,22 @@ impl fmt::Debug for Credential {
             .field("version", version)
             .finish_non_exhaustive()
     }
+}
+
+/// Whether these words are in others.
+fn are_in(mut words: &[u8], wanted: &[u8]) -> bool {
+    // Where the first letter is seldom, there is nothing to prepare.
+    for _ in 0..SELDOM {
+        let place = wanted.first().and_then(|first| memchr::memchr(*first, words));
+        let Some(from_there) = place.and_then(|place| words.get(place..)) else {
+            return wanted.is_empty();
+        };
+        if from_there.starts_with(wanted) {
+            return true;
+        }
+        words = from_there.get(1..).unwrap_or_default();
+    }
+    memmem::find(words, wanted).is_some()
 }
 
 /// Words without the escapes of JSON, which may hide a part of any text in them: some writers escape
