@@ -1,7 +1,6 @@
 //! `PUT /cms/configuration/voice/campaignLeadUserMapping`: assigns users to a lead of a campaign,
 //! or takes them off it.
 
-use std::collections::HashMap;
 use std::fmt::{self, Display};
 
 use bytes::Bytes;
@@ -288,20 +287,24 @@ impl<'de> Reader<'de> for ChangeReader<'_> {
 }
 
 fn names_each_user_once<E: Error>(change: &LeadUsersChange, cursor: &Cursor) -> Result<(), E> {
-    let assigned = change.assigned_user_ids.iter().enumerate().map(|user| (ASSIGNED, user));
-    let unassigned = change.unassigned_user_ids.iter().enumerate().map(|user| (UNASSIGNED, user));
-    let users = change.assigned_user_ids.len() + change.unassigned_user_ids.len();
-    let mut seen = HashMap::with_capacity(users);
-    for (field, (index, user)) in assigned.chain(unassigned) {
-        if let Some((field_before, index_before)) = seen.insert(user.as_str(), (field, index)) {
-            let message = format!("is the user of /{field_before}/{index_before} again");
-            return cursor.at(field, || Err(cursor.fault(index, message)));
-        }
-    }
-    if seen.is_empty() {
+    let users = change.assigned_user_ids.iter().chain(&change.unassigned_user_ids);
+    let mut users: Vec<(&str, usize)> = users.map(UserId::as_str).zip(0..).collect();
+    if users.is_empty() {
         return Err(E::custom(format_args!("{ASSIGNED} and {UNASSIGNED} are both empty")));
     }
-    Ok(())
+    users.sort_unstable();
+    let place = |number: usize| match number.checked_sub(change.assigned_user_ids.len()) {
+        None => (ASSIGNED, number),
+        Some(index) => (UNASSIGNED, index),
+    };
+    let same = users.windows(2).filter_map(|pair| match pair {
+        [(user, before), (next, number)] if user == next => Some((*number, *before)),
+        _ => None,
+    });
+    let Some((again, before)) = same.min() else { return Ok(()) };
+    let ((field_before, index_before), (field, index)) = (place(before), place(again));
+    let message = format!("is the user of /{field_before}/{index_before} again");
+    cursor.at(field, || Err(cursor.fault(index, message)))
 }
 
 enum Key {
