@@ -21,6 +21,7 @@ pub mod config;
 pub mod context;
 pub mod credential;
 mod disk;
+mod encode;
 pub mod gateway;
 pub mod identity;
 mod openapi;

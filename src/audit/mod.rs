@@ -40,7 +40,6 @@
 mod append;
 mod archive;
 pub mod checkpoint;
-mod encode;
 pub mod entry;
 pub mod export;
 pub mod folder;

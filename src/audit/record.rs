@@ -6,9 +6,9 @@ use std::ops::Range;
 
 use uuid::Uuid;
 
-use super::encode::{Encode, members, object};
 use crate::context::{Context, SpanContext, TraceContext};
 use crate::credential::Credential;
+use crate::encode::{Encode, members, object};
 use crate::identity::Verified;
 use crate::operation::{Facts, Operation, UserId};
 use crate::policy::Grant;
@@ -411,12 +411,6 @@ impl Encode for Target {
 impl Encode for Change<'_> {
     fn encode(&self, line: &mut Vec<u8>) {
         object!(line, { "assigned": self.assigned, "unassigned": self.unassigned });
-    }
-}
-
-impl Encode for UserId {
-    fn encode(&self, line: &mut Vec<u8>) {
-        self.as_str().encode(line);
     }
 }
 

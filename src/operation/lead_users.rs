@@ -6,11 +6,12 @@ use std::fmt::{self, Display};
 use bytes::Bytes;
 use http::Method;
 use serde::de::{Error, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value, json};
 
 use super::body::{self, BodyFault, Cursor, Reader, Strictly, refused};
 use super::{Change, Description, Echo, Facts, Operation, Target};
+use crate::encode::{Encode, object};
 use crate::policy::Permission;
 
 const ASSIGN: Permission = Permission::named("lead-users:assign");
@@ -92,8 +93,7 @@ fn answer_schema() -> Value {
 ///
 /// Only [`LeadUsersChange::decode`] gives one away, and it holds what the operation promises: positive
 /// 32-bit ids, at least one user, no user twice.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "camelCase")]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeadUsersChange {
     lead_id: i32,
     campaign_id: i32,
@@ -101,9 +101,11 @@ pub struct LeadUsersChange {
     unassigned_user_ids: Vec<UserId>,
 }
 
+/// How large most bodies are at the most, in bytes.
+const BODY: usize = 256;
+
 /// The name of a user of the CMS: 1 to 255 characters, none of them a control character.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UserId(String);
 
 impl LeadUsersChange {
@@ -138,15 +140,22 @@ impl Change for LeadUsersChange {
     }
 
     fn encode(&self) -> Bytes {
-        // A struct of integers and strings has no value that JSON could not hold.
-        serde_json::to_vec(self).unwrap_or_default().into()
+        let mut body = Vec::with_capacity(BODY);
+        object!(&mut body, {
+            "leadId": self.lead_id,
+            "campaignId": self.campaign_id,
+            "assignedUserIds": self.assigned_user_ids[..],
+            "unassignedUserIds": self.unassigned_user_ids[..],
+        });
+        body.into()
     }
 
     fn echo(&self, body: &[u8]) -> Echo {
-        let whole = serde_json::from_slice::<Answer>(body);
+        let Ok(body) = str::from_utf8(body) else { return Echo::Missing };
+        let whole = serde_json::from_str::<Answer>(body);
         let is_whole = whole.is_ok();
         // Whatever else is missing in it, an answer to another change is one.
-        let ids = whole.map(Ids::from).or_else(|_| serde_json::from_slice::<Ids>(body));
+        let ids = whole.map(Ids::from).or_else(|_| serde_json::from_str::<Ids>(body));
         let Ok(ids) = ids else { return Echo::Missing };
         let pairs =
             [(LEAD, self.lead_id, ids.lead_id), (CAMPAIGN, self.campaign_id, ids.campaign_id)];
@@ -394,6 +403,12 @@ impl UserId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Encode for UserId {
+    fn encode(&self, text: &mut Vec<u8>) {
+        self.as_str().encode(text);
     }
 }
 

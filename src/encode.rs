@@ -1,4 +1,4 @@
-//! Records as JSON, written straight into their line.
+//! JSON, written straight into a buffer: records, and what is sent to the CMS.
 //!
 //! `serde_json` writes the same text, letter by letter, the names of the members too: that was the
 //! largest part of what a record cost. Here a name is a constant, and of a text it is asked at once
@@ -10,122 +10,131 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 /// What has a form in JSON.
-pub(super) trait Encode {
-    /// Adds it to a line.
-    fn encode(&self, line: &mut Vec<u8>);
+pub(crate) trait Encode {
+    /// Adds it to a text.
+    fn encode(&self, text: &mut Vec<u8>);
 }
 
 /// Adds members to an object that has some and is open.
 macro_rules! members {
-    ($line:expr, { $($name:literal: $value:expr),+ $(,)? }) => {
+    ($text:expr, { $($name:literal: $value:expr),+ $(,)? }) => {
         $(
-            $line.extend_from_slice(concat!(",\"", $name, "\":").as_bytes());
-            $crate::audit::encode::Encode::encode(&$value, $line);
+            $text.extend_from_slice(concat!(",\"", $name, "\":").as_bytes());
+            $crate::encode::Encode::encode(&$value, $text);
         )+
     };
 }
 
 /// Adds an object.
 macro_rules! object {
-    ($line:expr, { $first:literal: $value:expr $(, $($rest:tt)+)? }) => {
-        $line.extend_from_slice(concat!("{\"", $first, "\":").as_bytes());
-        $crate::audit::encode::Encode::encode(&$value, $line);
-        $($crate::audit::encode::members!($line, { $($rest)+ });)?
-        $line.push(b'}');
+    ($text:expr, { $first:literal: $value:expr $(, $($rest:tt)+)? }) => {
+        $text.extend_from_slice(concat!("{\"", $first, "\":").as_bytes());
+        $crate::encode::Encode::encode(&$value, $text);
+        $($crate::encode::members!($text, { $($rest)+ });)?
+        $text.push(b'}');
     };
 }
 
-pub(super) use {members, object};
+pub(crate) use {members, object};
 
 impl Encode for str {
-    fn encode(&self, line: &mut Vec<u8>) {
+    fn encode(&self, text: &mut Vec<u8>) {
         let is_plain = |byte: u8| (byte >= b' ') & (byte != b'"') & (byte != b'\\');
         // All of them, without a way out at the first: so many are looked at together.
         if self.bytes().fold(true, |so_far, byte| so_far & is_plain(byte)) {
-            line.push(b'"');
-            line.extend_from_slice(self.as_bytes());
-            line.push(b'"');
+            text.push(b'"');
+            text.extend_from_slice(self.as_bytes());
+            text.push(b'"');
         } else {
             // A text has a form in JSON, and writing to a vector does not fail.
-            let _ = serde_json::to_writer(line, self);
+            let _ = serde_json::to_writer(text, self);
         }
     }
 }
 
 impl Encode for bool {
-    fn encode(&self, line: &mut Vec<u8>) {
-        line.extend_from_slice(if *self { b"true" } else { b"false" });
+    fn encode(&self, text: &mut Vec<u8>) {
+        text.extend_from_slice(if *self { b"true" } else { b"false" });
     }
 }
 
 impl Encode for Uuid {
-    fn encode(&self, line: &mut Vec<u8>) {
-        line.push(b'"');
+    fn encode(&self, text: &mut Vec<u8>) {
+        text.push(b'"');
         let mut buffer = Self::encode_buffer();
-        line.extend_from_slice(self.hyphenated().encode_lower(&mut buffer).as_bytes());
-        line.push(b'"');
+        text.extend_from_slice(self.hyphenated().encode_lower(&mut buffer).as_bytes());
+        text.push(b'"');
     }
 }
 
 impl Encode for IpAddr {
-    fn encode(&self, line: &mut Vec<u8>) {
+    fn encode(&self, text: &mut Vec<u8>) {
         use std::io::Write;
+        if let Self::V4(address) = self {
+            let mut before = b'"';
+            for part in address.octets() {
+                text.push(before);
+                part.encode(text);
+                before = b'.';
+            }
+            return text.push(b'"');
+        }
         // As above.
-        let _ = write!(line, "\"{self}\"");
+        let _ = write!(text, "\"{self}\"");
     }
 }
 
 macro_rules! integers {
     ($($integer:ty)+) => {
         $(impl Encode for $integer {
-            fn encode(&self, line: &mut Vec<u8>) {
-                line.extend_from_slice(itoa::Buffer::new().format(*self).as_bytes());
+            fn encode(&self, text: &mut Vec<u8>) {
+                text.extend_from_slice(itoa::Buffer::new().format(*self).as_bytes());
             }
         })+
     };
 }
 
-integers!(u16 u32 u64 i32);
+integers!(u8 u16 u32 u64 i32);
 
 impl<T: Encode> Encode for Option<T> {
-    fn encode(&self, line: &mut Vec<u8>) {
+    fn encode(&self, text: &mut Vec<u8>) {
         match self {
-            None => line.extend_from_slice(b"null"),
-            Some(it) => it.encode(line),
+            None => text.extend_from_slice(b"null"),
+            Some(it) => it.encode(text),
         }
     }
 }
 
 impl<T: Encode> Encode for [T] {
-    fn encode(&self, line: &mut Vec<u8>) {
+    fn encode(&self, text: &mut Vec<u8>) {
         let mut before = b'[';
         for it in self {
-            line.push(before);
-            it.encode(line);
+            text.push(before);
+            it.encode(text);
             before = b',';
         }
         if self.is_empty() {
-            line.push(before);
+            text.push(before);
         }
-        line.push(b']');
+        text.push(b']');
     }
 }
 
 impl<T: Encode + ?Sized> Encode for &T {
-    fn encode(&self, line: &mut Vec<u8>) {
-        (**self).encode(line);
+    fn encode(&self, text: &mut Vec<u8>) {
+        (**self).encode(text);
     }
 }
 
 impl<T: Encode + ?Sized> Encode for Arc<T> {
-    fn encode(&self, line: &mut Vec<u8>) {
-        (**self).encode(line);
+    fn encode(&self, text: &mut Vec<u8>) {
+        (**self).encode(text);
     }
 }
 
 impl Encode for String {
-    fn encode(&self, line: &mut Vec<u8>) {
-        self.as_str().encode(line);
+    fn encode(&self, text: &mut Vec<u8>) {
+        self.as_str().encode(text);
     }
 }
 
@@ -143,8 +152,8 @@ mod tests {
             texts: Vec<String>, number: i32, large: u64, is_so: bool, address: IpAddr, id: u128,
         ) {
             let id = Uuid::from_u128(id);
-            let mut line = Vec::new();
-            object!(&mut line, {
+            let mut encoded = Vec::new();
+            object!(&mut encoded, {
                 "text": text, "tricky": tricky, "texts": texts[..], "number": number,
                 "large": large, "none": None::<u16>, "some": Some(number), "is_so": is_so,
                 "address": address, "id": id,
@@ -154,7 +163,7 @@ mod tests {
                 "large": large, "none": null, "some": number, "is_so": is_so,
                 "address": address, "id": id,
             });
-            prop_assert_eq!(String::from_utf8(line).unwrap(), expected.to_string());
+            prop_assert_eq!(String::from_utf8(encoded).unwrap(), expected.to_string());
         }
     }
 }
