@@ -34,6 +34,7 @@ pub(super) struct Store {
     origin: String,
     signer: Signer,
     durability: Durability,
+    segment_size: u64,
     segment: AppendFile,
     checkpoints: AppendFile,
     /// For finding an altered line: no part of the proof, so nothing fails without it.
@@ -54,6 +55,8 @@ pub(super) struct Place {
     pub(super) origin: String,
     pub(super) signing_key: PathBuf,
     pub(super) durability: Durability,
+    /// From which size on a segment is closed, in bytes.
+    pub(super) segment_size: u64,
 }
 
 /// What was left of a store that was let go.
@@ -158,7 +161,8 @@ impl Store {
             directory: directory.clone(),
             origin: place.origin.clone(),
             durability: place.durability,
-            segment: AppendFile::open(segment, log.bytes())?,
+            segment_size: place.segment_size,
+            segment: AppendFile::open(segment, log.bytes())?.with_room(place.segment_size),
             checkpoints: AppendFile::open(checkpoints, length)?,
             leaves: begin_leaves(directory, log.segment(), &leaves).ok(),
             new_leaves: Vec::new(),
@@ -220,7 +224,9 @@ impl Store {
         let closed = log.close(closing);
         let directory = &self.directory;
         add_to_manifest(directory, &mut self.manifest, &closed, &self.origin, &self.signer)?;
-        self.segment = AppendFile::open(folder::segment(&self.directory, log.segment()), 0)?;
+        self.segment.finish();
+        let segment = AppendFile::open(folder::segment(&self.directory, log.segment()), 0)?;
+        self.segment = segment.with_room(self.segment_size);
         self.checkpoints =
             AppendFile::open(folder::checkpoints(&self.directory, log.segment()), 0)?;
         self.leaves = begin_leaves(&self.directory, log.segment(), &[]).ok();
@@ -235,6 +241,7 @@ impl Store {
 
     /// Says in the folder that everything is signed and nothing more comes.
     pub(super) fn end(&mut self) -> io::Result<()> {
+        self.segment.finish();
         self.lock.write_all(STOPPED.as_bytes())?;
         self.lock.sync_data()
     }

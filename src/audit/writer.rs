@@ -52,7 +52,6 @@ pub(super) struct Seen {
 /// The one who writes.
 pub(super) struct Writer {
     place: Place,
-    segment_size: u64,
     retention: Option<Retention>,
     compressor: Option<Compressor>,
     replacing: Replacing,
@@ -125,8 +124,8 @@ impl Writer {
                 origin: origin.to_owned(),
                 signing_key: settings.signing_key.clone(),
                 durability: settings.durability,
+                segment_size: settings.segment_size,
             },
-            segment_size: settings.segment_size,
             retention: settings.retention,
             gateway,
             open: None,
@@ -395,7 +394,7 @@ impl Writer {
         let (Some(store), Some(log)) = (&self.open, &self.log) else { return Ok(()) };
         let reason = match log.times() {
             Some((_, to)) if now.day() > to.day() => "day",
-            Some(_) if log.bytes() >= self.segment_size => "size",
+            Some(_) if log.bytes() >= self.place.segment_size => "size",
             _ => return Ok(()),
         };
         let next = log.size() + 2;
