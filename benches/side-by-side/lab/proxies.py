@@ -11,7 +11,8 @@ from .load import PATH
 from .tokens import AUDIENCE, ISSUER, ROLE
 
 # Outside of the range from which the system takes ports for connections.
-UPSTREAM, DIRECT, NGINX, HAPROXY, ENVOY, ENVOY_CACHE, GATEWAY, ADMIN = PORTS = range(18090, 18098)
+UPSTREAM, DIRECT, NGINX, BARE, HAPROXY, ENVOY, ENVOY_CACHE, GATEWAY, ADMIN = PORTS = range(
+    18090, 18099)
 
 USER, PASSWORD = "cms-service", "cms-password"
 BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
@@ -55,7 +56,7 @@ def peers(lab, signer):
     """Everything that the gateway stands beside, the load without a proxy first."""
     return [
         Proxy("direct", DIRECT, [], authenticates=False),
-        nginx(lab), haproxy(lab, signer), envoy(lab, signer), envoy(lab, signer, caches=True),
+        nginx(lab), bare(lab), haproxy(lab, signer), envoy(lab, signer), envoy(lab, signer, caches=True),
     ]
 
 
@@ -76,6 +77,12 @@ def nginx(lab):
         }}
     }}""")
     return Proxy("nginx, no authentication", NGINX, ["nginx", "-c", config], authenticates=False)
+
+
+def bare(lab):
+    command = [lab.tools / "release/examples/bare", f"127.0.0.1:{BARE}", f"127.0.0.1:{UPSTREAM}",
+               f"Basic {BASIC}"]
+    return Proxy("hyper, no authentication", BARE, command, authenticates=False)
 
 
 def nginx_config(folder, name, http):
