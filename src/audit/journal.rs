@@ -6,17 +6,18 @@
 //! Group commit: whatever waits in the queue is written and synced together. Who puts in the first
 //! record waits for the end of the flush that runs, lets the tasks that are ready put in theirs for
 //! as long as some do, and then wakes the writer: so many callers share a flush, and a single one
-//! never waits for a timer. The writer in turn wakes one task for all that it has written, which tells
-//! those who wait: to wake a task from another thread takes a system call. When writing fails, whoever waits is told; the writer then tries again
-//! by itself, so that service resumes without a hand. A disk that does not answer holds nobody for
-//! ever: after a while callers are refused, and what is written nevertheless is told apart from
-//! what was sent.
+//! never waits for a timer. The writer in turn wakes one task for all that it has written, which
+//! tells those who wait: to wake a task from another thread takes a system call. When writing fails,
+//! whoever waits is told; the writer then tries again by itself, so that service resumes without a
+//! hand. A disk that does not answer holds nobody for ever: after a while callers are refused, and
+//! what is written nevertheless is told apart from what was sent.
 
 mod queue;
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::task::{Poll, ready};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use std::{future, io};
@@ -85,6 +86,10 @@ pub(super) type Written = (Entry, Draft);
 /// What became of a record, for the one who waits for it.
 type Told = (Waiting, Result<Written, Unavailable>);
 
+/// What those who wait are to be told. Whoever takes something out of it holds it until they are:
+/// what the writer does not find there at its end was told, or is in the queue as not sent.
+type Telling = Arc<Mutex<mpsc::UnboundedReceiver<Vec<Told>>>>;
+
 impl Journal {
     pub(super) fn open(
         settings: &config::Audit,
@@ -112,8 +117,10 @@ impl Journal {
         let busy = Arc::new(Busy::default());
         let (taken, begun) = (Arc::clone(&events), Arc::clone(&busy));
         let (told, telling) = mpsc::unbounded_channel();
-        tokio::spawn(tell(telling, Arc::downgrade(&queue), Arc::clone(&metrics)));
-        let run = move || run(writer, &messages, &told, &taken, &begun, &counted);
+        let telling = Arc::new(Mutex::new(telling));
+        let (untold, weak) = (Arc::clone(&telling), Arc::downgrade(&queue));
+        tokio::spawn(tell(telling, weak, Arc::clone(&metrics)));
+        let run = move || run(writer, &messages, (&told, &untold), &taken, &begun, &counted);
         let handle = thread.name("audit".to_owned()).spawn(run).map_err(OpenError::Thread)?;
         Ok(Self {
             queue,
@@ -226,7 +233,7 @@ fn gone() -> Unavailable {
 fn run(
     mut writer: Writer,
     messages: &Taker<Message>,
-    told: &mpsc::UnboundedSender<Vec<Told>>,
+    (told, untold): (&mpsc::UnboundedSender<Vec<Told>>, &Telling),
     events: &AtomicUsize,
     busy: &Busy,
     metrics: &Metrics,
@@ -239,6 +246,8 @@ fn run(
         for message in taken {
             metrics.audit_queue_depth.dec();
             match message {
+                // What comes behind the last record is nobody's any more.
+                Message::Write(..) if !is_open => {}
                 Message::Write(draft, done) => {
                     if done.is_none() {
                         events.fetch_sub(1, Ordering::Relaxed);
@@ -246,17 +255,10 @@ fn run(
                     batch.push(draft);
                     waiting.push(done);
                 }
-                Message::NotSent(request_id) => {
-                    let event = Event::new("not_sent").request(request_id);
-                    writer.owe_event(
-                        event.detail("its caller was refused before the disk answered"),
-                    );
-                }
-                // What comes behind it is nobody's any more.
+                Message::NotSent(request_id) => writer.owe_event(not_sent(request_id)),
                 Message::Close(draft) => {
                     last = Some(draft);
                     is_open = false;
-                    break;
                 }
             }
         }
@@ -282,6 +284,9 @@ fn run(
             let _ = told.send(results);
         }
     }
+    for request_id in end_of_telling(untold, messages) {
+        writer.owe_event(not_sent(request_id));
+    }
     // There is no later: what is owed comes before it, and a folder that failed is tried once more.
     set_busy(Some(Instant::now()));
     let last: Vec<Draft> = last.into_iter().collect();
@@ -293,58 +298,112 @@ fn run(
     writer.close(!last.is_empty());
 }
 
-/// Tells those who wait what became of their records. An intent of which nobody waits to hear any more
-/// is not carried out, and that belongs on record.
-async fn tell(
-    mut told: mpsc::UnboundedReceiver<Vec<Told>>,
-    queue: Weak<Queue<Message>>,
-    metrics: Arc<Metrics>,
-) {
-    while let Some(results) = told.recv().await {
-        for (done, result) in results {
-            let Err(Ok((_, Draft { kind: Kind::Intent, request_id: Some(id), .. }))) =
-                done.send(result)
-            else {
-                continue;
+fn not_sent(request_id: Uuid) -> Event {
+    let event = Event::new("not_sent").request(request_id);
+    event.detail("its caller was refused before the disk answered")
+}
+
+/// Tells those who wait what became of their records, as soon as the writer says it.
+async fn tell(telling: Telling, queue: Weak<Queue<Message>>, metrics: Arc<Metrics>) {
+    let tell_next = || {
+        future::poll_fn(|context| {
+            let mut telling = telling.lock().unwrap_or_else(PoisonError::into_inner);
+            let Some(results) = ready!(telling.poll_recv(context)) else {
+                return Poll::Ready(false);
             };
-            if let Some(queue) = queue.upgrade() {
-                // The bell rings at once, and a writer that has ended needs to know nothing more.
-                drop(push(&queue, &metrics, Message::NotSent(id)));
+            for request_id in results.into_iter().filter_map(refused) {
+                if let Some(queue) = queue.upgrade() {
+                    // The bell rings at once, and a writer that has ended needs to know nothing.
+                    drop(push(&queue, &metrics, Message::NotSent(request_id)));
+                }
             }
-        }
+            Poll::Ready(true)
+        })
+    };
+    while tell_next().await {}
+}
+
+/// Tells one who waits. An intent of which nobody waits to hear any more is not carried out, and that
+/// belongs on record: then it says of which request it is.
+fn refused((done, result): Told) -> Option<Uuid> {
+    match done.send(result) {
+        Err(Ok((_, draft))) if draft.kind == Kind::Intent => draft.request_id,
+        _ => None,
     }
+}
+
+/// Tells those who are not told yet, since no task may be left to do it, and returns the requests
+/// of all who were not there any more.
+fn end_of_telling(untold: &Telling, messages: &Taker<Message>) -> Vec<Uuid> {
+    let mut untold = untold.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut requests = Vec::new();
+    while let Ok(results) = untold.try_recv() {
+        requests.extend(results.into_iter().filter_map(refused));
+    }
+    requests.extend(messages.rest().into_iter().filter_map(|message| match message {
+        Message::NotSent(request_id) => Some(request_id),
+        _ => None,
+    }));
+    requests
 }
 
 #[cfg(test)]
 mod tests {
     use std::fs;
 
-    use super::super::folder::LOCK;
+    use super::super::folder::{self, LOCK};
     use super::super::record::Record;
     use super::*;
 
-    /// Whether the folder says that it was ended, after an end with or without a last record.
-    fn says_stopped(ends: impl FnOnce(&Journal, Draft)) -> bool {
+    fn event(event: Event) -> Record<'static> {
+        static GATEWAY: Gateway = Gateway { instance: String::new(), version: "0" };
+        Record::of_event(&GATEWAY, event)
+    }
+
+    /// Whether the folder says that it was ended, and the records, after an end with or without a
+    /// last one.
+    fn left(ends: impl FnOnce(&Journal, Draft)) -> (bool, String) {
         let folder = tempfile::tempdir().unwrap();
         let settings = config::Audit::within(folder.path());
         let gateway = Gateway { instance: "test".to_owned(), version: "0" };
-        let event = |name| Record::of_event(&gateway, Event::new(name)).draft();
         let metrics = Arc::new(Metrics::new().unwrap());
         let origin = "cms-gateway/test";
-        let journal = Journal::open(&settings, gateway.clone(), origin, None, metrics).unwrap();
-        journal.leave(event("start"));
+        let journal = Journal::open(&settings, gateway, origin, None, metrics).unwrap();
+        journal.leave(event(Event::new("start")).draft());
         let writer = journal.writer.lock().unwrap().take().unwrap();
-        ends(&journal, event("stop"));
+        ends(&journal, event(Event::new("stop")).draft());
         drop(journal);
         writer.join().unwrap();
         let said = fs::read_to_string(settings.directory.join(LOCK)).unwrap();
         assert!(said.is_empty() || said == "stopped\n", "{said:?}");
-        !said.is_empty()
+        let records = fs::read_to_string(folder::segment(&settings.directory, 1)).unwrap();
+        (!said.is_empty(), records)
     }
 
     #[tokio::test]
     async fn an_end_without_the_record_of_the_stop_is_no_stop() {
-        assert!(says_stopped(|journal, last| drop(journal.push(Message::Close(last)))));
-        assert!(!says_stopped(|_, _| {}));
+        assert!(left(|journal, last| drop(journal.push(Message::Close(last)))).0);
+        assert!(!left(|_, _| {}).0);
+    }
+
+    /// On a runtime whose only thread waits for the writer, so that no task tells anybody.
+    #[tokio::test]
+    async fn an_intent_of_which_nobody_hears_is_told_apart_at_the_end_too() {
+        let id = Uuid::now_v7();
+        let (_, records) = left(|journal, last| {
+            let intent = event(Event::new("it").request(id)).kind(Kind::Intent).draft();
+            let ringer = journal.push(Message::Write(intent, Some(oneshot::channel().0)));
+            drop((journal.push(Message::Close(last)), ringer));
+        });
+        let not_sent = |line: &str| line.contains("\"not_sent\"") && line.contains(&id.to_string());
+        assert_eq!(records.lines().filter(|line| not_sent(line)).count(), 1, "{records}");
+        assert!(records.lines().last().unwrap().contains("\"stop\""), "{records}");
+        // As when the task tells somebody once the last record is in the queue.
+        let (_, records) = left(|journal, last| {
+            let ringer = journal.push(Message::Close(last));
+            drop((journal.push(Message::NotSent(id)), ringer));
+        });
+        assert_eq!(records.lines().filter(|line| not_sent(line)).count(), 1, "{records}");
+        assert!(records.lines().last().unwrap().contains("\"stop\""), "{records}");
     }
 }

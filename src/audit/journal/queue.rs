@@ -152,6 +152,11 @@ impl<T> Taker<T> {
         state.is_rung = false;
         Some(mem::take(&mut state.messages))
     }
+
+    /// What is there, whether the bell rang or not.
+    pub(super) fn rest(&self) -> Vec<T> {
+        mem::take(&mut self.0.state().messages)
+    }
 }
 
 impl<T> Drop for Taker<T> {
