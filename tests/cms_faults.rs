@@ -236,6 +236,11 @@ table! {
         client: (502, "GW-5004"), upstream: (Some(200), Some("GW-5004"), 1), words: Some("{"),
         event: Some("answer_contradicts"), metrics: &[("upstream_contradictions_total", 1.0)],
     }
+    says_200_for_another_lead_and_not_all_in_utf_8 {
+        cms: vec![Act::Say(not_utf_8(cms_json(200, &OTHER_LEAD.replace('{', "{\"note\":\"é\","))))],
+        client: (502, "GW-5004"), upstream: (Some(200), Some("GW-5004"), 1), words: Some("{"),
+        event: Some("answer_contradicts"), metrics: &[("upstream_contradictions_total", 1.0)],
+    }
     says_200_for_another_lead_and_nothing_else {
         cms: vec![Act::Say(cms_json(200, r#"{"leadId":3}"#))],
         client: (502, "GW-5004"), upstream: (Some(200), Some("GW-5004"), 1), words: Some("{"),
@@ -378,6 +383,12 @@ table! {
 
 const OTHER_LEAD: &str = r#"{"campaignLeadId":2,"assignedCampaignUserIds":[],"unassignedCampaignUserIds":[],"leadId":3,"campaignId":1,"assignedUserIds":[],"unassignedUserIds":[]}"#;
 const OTHER_CAMPAIGN: &str = r#"{"campaignLeadId":2,"assignedCampaignUserIds":[],"unassignedCampaignUserIds":[],"leadId":2,"campaignId":7,"assignedUserIds":[],"unassignedUserIds":[]}"#;
+
+/// An answer in which each é is no text.
+fn not_utf_8(mut answer: Vec<u8>) -> Vec<u8> {
+    answer.iter_mut().filter(|byte| **byte == 0xc3).for_each(|byte| *byte = b'x');
+    answer
+}
 
 /// An answer without its last bytes.
 fn unfinished(mut answer: Vec<u8>, bytes: usize) -> Vec<u8> {
