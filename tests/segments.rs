@@ -351,6 +351,24 @@ fn what_retention_deletes_is_signed_for_and_the_rest_still_verifies() {
     assert_eq!(verify(&audit).0, 1);
 }
 
+/// The room that a gateway which was killed had set aside is no record, and costs none.
+#[test]
+fn room_that_was_set_aside_deletes_nothing() {
+    let mut world =
+        World::with(with_audit("segment_size = \"4KiB\"\nretention = { size = \"1MiB\" }"));
+    world.gateway.wait_until_ready();
+    for _ in 0..6 {
+        support::trail::change(&world);
+    }
+    world.gateway.child.kill().unwrap();
+    world.gateway.wait();
+    restart(&mut world);
+    support::trail::change(&world);
+    stop(&mut world);
+    assert_eq!(events(&records_in(&folder(&world)), "segments_deleted"), Vec::<&Value>::new());
+    assert!(!assert_whole(&folder(&world)).contains("deleted by retention"));
+}
+
 #[test]
 fn what_is_too_old_is_deleted() {
     let mut world = World::with_command(

@@ -4,7 +4,7 @@
 //! on record, under a checkpoint of its own, before the first file goes; the manifest keeps the
 //! tree's edge after each segment, so what is left still verifies.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -38,8 +38,7 @@ impl Expired {
         retention: Retention,
     ) -> io::Result<Option<Self>> {
         let segments = segments(directory, closed)?;
-        // What the disk gave for it, since a file may be longer than that.
-        let length = |path: &Path| fs::metadata(path).map_or(0, |it| it.blocks() * 512);
+        let length = |path: &Path| fs::metadata(path).map_or(0, |it| taken(&it));
         let with_the_rest = |segment: &SegmentFile| {
             let beside = [
                 folder::checkpoints(directory, segment.first),
@@ -105,6 +104,13 @@ impl Expired {
         }
         sync_folder(directory)
     }
+}
+
+/// What the disk gave for what is in a file: the file may be longer than that where it has holes, and
+/// more may be set aside for it.
+fn taken(file: &Metadata) -> u64 {
+    let whole = file.len().checked_next_multiple_of(file.blksize());
+    whole.unwrap_or(file.len()).min(file.blocks().saturating_mul(512))
 }
 
 /// Compresses closed segments in the background, one run at a time.
