@@ -162,6 +162,7 @@ fn decision(criterion: &mut Criterion) {
             BatchSize::SmallInput,
         );
     });
+    let _inside = bench.runtime.enter();
     record(criterion, &config, &config.roles, principal);
 }
 

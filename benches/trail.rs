@@ -84,7 +84,9 @@ fn disk_alone(directory: &Path) -> f64 {
 }
 
 fn cost_of(name: &str, trail: Option<(&Path, Durability)>) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     let metrics = Arc::new(Metrics::new().unwrap());
+    let inside = runtime.enter();
     let audit = trail.map(|(directory, durability)| {
         let directory = directory.join(uuid::Uuid::now_v7().to_string());
         let settings = config::Audit {
@@ -100,7 +102,7 @@ fn cost_of(name: &str, trail: Option<(&Path, Durability)>) {
         };
         Audit::open(&settings, None, &metrics).unwrap()
     });
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
+    drop(inside);
     let principal = principal();
     let before = cpu();
     let start = Instant::now();

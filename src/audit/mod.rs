@@ -169,6 +169,10 @@ impl Audit {
     ///
     /// When another process writes to it. Whatever else is wrong with the folder shows in
     /// [`Audit::failure`], and is tried again.
+    ///
+    /// # Panics
+    ///
+    /// Outside a runtime of tokio.
     pub fn open(
         settings: &config::Audit,
         copy: Option<Logs>,
