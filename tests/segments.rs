@@ -8,6 +8,7 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -367,6 +368,31 @@ fn room_that_was_set_aside_deletes_nothing() {
     stop(&mut world);
     assert_eq!(events(&records_in(&folder(&world)), "segments_deleted"), Vec::<&Value>::new());
     assert!(!assert_whole(&folder(&world)).contains("deleted by retention"));
+}
+
+/// Nor does a segment keep it that is closed at the second try.
+#[test]
+fn room_that_was_set_aside_is_given_back_whatever_goes_wrong() {
+    let mut world = World::with_command(with_audit("segment_size = \"4KiB\""), |config| {
+        support::trail::serve_with_fault(config, "FAULT_CHECKPOINT")
+    });
+    world.gateway.wait_until_ready();
+    support::trail::change(&world);
+    let fault = world.folder.path().join("fault");
+    fs::write(&fault, "").unwrap();
+    let token = world.supervisor();
+    wait_for("a segment that can't be closed", || world.put(&token, SAMPLE).status == 503);
+    fs::remove_file(&fault).unwrap();
+    world.gateway.wait_until_ready();
+    support::trail::change(&world);
+    stop(&mut world);
+    let segments = files(&folder(&world), ".jsonl");
+    assert!(segments.len() > 1);
+    for segment in segments {
+        let taken = fs::metadata(&segment).unwrap().blocks() * 512;
+        assert!(taken < 64 << 10, "{} takes {taken} bytes", segment.display());
+    }
+    assert_whole(&folder(&world));
 }
 
 #[test]

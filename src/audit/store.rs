@@ -220,11 +220,12 @@ impl Store {
 
     /// Closes the open segment, whose last record says so, and goes on in the next.
     pub(super) fn rotate(&mut self, log: &mut Log) -> io::Result<()> {
+        // Before what may fail: then it is closed by reading it, and not through this file.
+        self.segment.finish();
         let closing = self.checkpoint(log)?.to_owned();
         let closed = log.close(closing);
         let directory = &self.directory;
         add_to_manifest(directory, &mut self.manifest, &closed, &self.origin, &self.signer)?;
-        self.segment.finish();
         let segment = AppendFile::open(folder::segment(&self.directory, log.segment()), 0)?;
         self.segment = segment.with_room(self.segment_size);
         self.checkpoints =
