@@ -35,6 +35,7 @@ class Plan:
     rounds: int
     seconds: int
     warm_up: int
+    connections: int
 
 
 @dataclass(frozen=True)
@@ -46,11 +47,13 @@ class Figures:
 
 def add_arguments(parser):
     parser.add_argument("--quick", action="store_true", help="one short round")
+    parser.add_argument("--connections", type=int, default=32)
     parser.add_argument("--rows", default=",".join(ROWS), help="some of %(default)s")
 
 
 def run(lab, options):
-    plan = Plan(1, 2, 1) if options.quick else Plan(3, 5, 1)
+    connections = options.connections
+    plan = Plan(1, 2, 1, connections) if options.quick else Plan(3, 5, 1, connections)
     for name in options.rows.split(","):
         show(lab, ROWS[name], plan, measure(lab, ROWS[name], plan))
 
@@ -59,7 +62,7 @@ def measure(lab, row, plan):
     """The figures of each round, by proxy."""
     signer = lab.signer(row.algorithm)
     tokens = lab.tokens(signer, row.tokens)
-    load = lab.load()
+    load, connections = lab.load(), plan.connections
     figures = {}
     with lab.upstream():
         if not row.every_one_new:
@@ -67,23 +70,23 @@ def measure(lab, row, plan):
                 running = [(proxy, stack.enter_context(started(lab, proxy, signer)))
                            for proxy in all_proxies(lab, signer)]
                 for proxy, process in running:
-                    load.closed(proxy.port, tokens, plan.warm_up)
+                    load.closed(proxy.port, tokens, plan.warm_up, connections)
                 for _ in range(plan.rounds):
                     for proxy, process in running:
                         figures.setdefault(proxy.name, []).append(
-                            figure(load, proxy, process, tokens, plan.seconds))
+                            figure(load, proxy, process, tokens, plan.seconds, connections))
             return figures
         for _ in range(plan.rounds):
             # A proxy that is started anew remembers no token.
             for proxy in all_proxies(lab, signer):
                 with started(lab, proxy, signer) as process:
                     warm_up = load.closed(
-                        proxy.port, replace(tokens, count=WARM_UP), plan.warm_up)
+                        proxy.port, replace(tokens, count=WARM_UP), plan.warm_up, connections)
                     rest = replace(tokens, first=WARM_UP, count=MANY - WARM_UP)
                     # No longer than the tokens last.
                     seconds = max(1, min(plan.seconds, int(rest.count / warm_up.rate / 1.2)))
                     figures.setdefault(proxy.name, []).append(
-                        new_figure(load, proxy, process, rest, seconds))
+                        new_figure(load, proxy, process, rest, seconds, connections))
     return figures
 
 
@@ -104,18 +107,18 @@ def started(lab, proxy, signer):
         yield process
 
 
-def figure(load, proxy, process, tokens, seconds):
+def figure(load, proxy, process, *of_load):
     if process is None:
-        return Figures(0, load.closed(proxy.port, tokens, seconds), 0)
-    result, cpu = metered(process, lambda: load.closed(proxy.port, tokens, seconds))
+        return Figures(0, load.closed(proxy.port, *of_load), 0)
+    result, cpu = metered(process, lambda: load.closed(proxy.port, *of_load))
     return Figures(cpu * 1e6 / result.requests, result, process.memory("VmHWM"))
 
 
-def new_figure(load, proxy, process, tokens, seconds):
+def new_figure(load, proxy, process, tokens, *of_load):
     """As `figure`, and surely no token was seen before."""
     is_gateway = proxy.port == proxies.GATEWAY
     before = metric("token_cache_hits_total") if is_gateway else 0
-    made = figure(load, proxy, process, tokens, seconds)
+    made = figure(load, proxy, process, tokens, *of_load)
     if is_gateway and metric("token_cache_hits_total") != before:
         raise Failure("a token that should be new was remembered")
     if proxy.authenticates and made.result.requests > tokens.count:
@@ -141,7 +144,7 @@ def show(lab, row, plan, figures):
             f"{middle(name, lambda made: made.result.p99):.2f}",
             f"{max(made.peak for made in figures[name]):.1f}" if has_process else "",
         ])
-    report.heading(
-        row.title, f"32 connections, {plan.rounds} round(s) of {plan.seconds} s; medians.")
+    report.heading(row.title, f"{plan.connections} connections, {plan.rounds} round(s) of "
+                              f"{plan.seconds} s; medians.")
     report.table(["proxy", "CPU us/request", "of HAProxy's", "requests/s", "p50 ms", "p99 ms",
                   "peak MiB"], rows)

@@ -80,7 +80,7 @@ def nginx(lab):
 
 
 def bare(lab):
-    command = [lab.tools / "release/examples/bare", f"127.0.0.1:{BARE}", f"127.0.0.1:{UPSTREAM}",
+    command = [lab.tools.parent / "release/examples/bare", f"127.0.0.1:{BARE}", f"127.0.0.1:{UPSTREAM}",
                f"Basic {BASIC}"]
     return Proxy("hyper, no authentication", BARE, command, authenticates=False)
 
