@@ -1,6 +1,8 @@
 //! One line of the trail. Every field is always there, null where there is nothing, so that a
 //! reader never has to ask whether it is.
 
+mod json;
+
 use std::borrow::Cow;
 use std::ops::Range;
 
@@ -8,7 +10,6 @@ use uuid::Uuid;
 
 use crate::context::{Context, SpanContext, TraceContext};
 use crate::credential::Credential;
-use crate::encode::{Encode, members, object};
 use crate::identity::Verified;
 use crate::operation::{Facts, Operation, UserId};
 use crate::policy::Grant;
@@ -346,136 +347,5 @@ impl Event {
     pub fn credential(mut self, credential: &Credential) -> Self {
         self.credential = CredentialUsed::of(credential).into_owned();
         self
-    }
-}
-
-// === impl Encode ===
-
-impl Call<'_> {
-    /// Adds its members to an object that is open.
-    fn encode(&self, line: &mut Vec<u8>) {
-        members!(line, {
-            "request_id": self.request_id,
-            "trace_id": self.trace_id,
-            "operation": self.operation,
-            "actor": self.actor,
-            "source": self.source,
-            "target": self.target,
-            "change": self.change,
-            "decision": self.decision,
-        });
-    }
-}
-
-impl End<'_> {
-    /// Adds its members to an object that is open, and ends the line.
-    fn encode(&self, line: &mut Vec<u8>) {
-        members!(line, {
-            "upstream": self.upstream,
-            "credential": self.credential,
-            "event": self.event,
-            "gateway": self.gateway,
-        });
-        line.extend_from_slice(b"}\n");
-    }
-}
-
-impl Encode for Actor<'_> {
-    fn encode(&self, line: &mut Vec<u8>) {
-        object!(line, {
-            "issuer": self.issuer,
-            "subject": self.subject,
-            "client_id": self.client_id,
-            "roles": self.roles,
-            "token_id": self.token_id,
-        });
-    }
-}
-
-impl Encode for Source<'_> {
-    fn encode(&self, line: &mut Vec<u8>) {
-        object!(line, {
-            "address": self.address,
-            "port": self.port,
-            "claimed_request_id": self.claimed_request_id,
-        });
-    }
-}
-
-impl Encode for Target {
-    fn encode(&self, line: &mut Vec<u8>) {
-        object!(line, { "campaign": self.campaign, "lead": self.lead });
-    }
-}
-
-impl Encode for Change<'_> {
-    fn encode(&self, line: &mut Vec<u8>) {
-        object!(line, { "assigned": self.assigned, "unassigned": self.unassigned });
-    }
-}
-
-impl Encode for Decision<'_> {
-    fn encode(&self, line: &mut Vec<u8>) {
-        object!(line, {
-            "allow": self.allow,
-            "code": self.code,
-            "reason": self.reason,
-            "grant": self.grant.map(shown),
-        });
-    }
-}
-
-fn shown(grants: &[Grant]) -> String {
-    let mut shown = String::with_capacity(128);
-    for grant in grants {
-        if !shown.is_empty() {
-            shown.push_str(", ");
-        }
-        for part in [&grant.role, ": ", grant.permission.as_str()] {
-            shown.push_str(part);
-        }
-    }
-    shown
-}
-
-impl Encode for Upstream<'_> {
-    fn encode(&self, line: &mut Vec<u8>) {
-        object!(line, {
-            "status": self.status,
-            "code": self.code,
-            "attempts": self.attempts,
-            "duration_us": self.duration_us,
-            "tries": self.tries,
-            "answer": self.answer,
-        });
-    }
-}
-
-impl Encode for Try {
-    fn encode(&self, line: &mut Vec<u8>) {
-        object!(line, {
-            "server": self.server,
-            "status": self.status,
-            "error": self.error,
-            "duration_us": self.duration_us,
-        });
-    }
-}
-
-impl Encode for CredentialUsed<'_> {
-    fn encode(&self, line: &mut Vec<u8>) {
-        object!(line, { "source": self.source, "version": self.version.as_deref() });
-    }
-}
-
-impl Encode for Event {
-    fn encode(&self, line: &mut Vec<u8>) {
-        object!(line, { "name": self.name, "detail": self.detail, "count": self.count });
-    }
-}
-
-impl Encode for Gateway {
-    fn encode(&self, line: &mut Vec<u8>) {
-        object!(line, { "instance": self.instance, "version": self.version });
     }
 }
