@@ -2,8 +2,14 @@
 
 use std::time::Duration;
 
+use rustix::fs::StatVfs;
 use tokio::sync::{Mutex, oneshot};
 use tokio::task::{JoinHandle, spawn_blocking};
+
+/// How many bytes are free on a file system for those who are not root.
+pub(crate) fn free(found: &StatVfs) -> u64 {
+    found.f_bavail.saturating_mul(found.f_frsize)
+}
 
 /// Work on a disk, one piece at a time.
 #[derive(Debug, Default)]

@@ -262,6 +262,9 @@ impl Display for Permission {
 
 impl Display for Grant {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "{}: {}", self.role, self.permission)
+        // In every record: not by way of a format.
+        [&self.role, ": ", self.permission.as_str()]
+            .into_iter()
+            .try_for_each(|part| formatter.write_str(part))
     }
 }

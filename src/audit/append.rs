@@ -10,6 +10,7 @@ use rustix::fs::{FallocateFlags, fallocate, fstatvfs};
 
 use super::folder;
 use crate::config::Durability;
+use crate::disk;
 
 /// A file that is only appended to.
 #[derive(Debug)]
@@ -106,7 +107,7 @@ impl AppendFile {
 
     /// Nothing fails without it.
     fn set_room_aside(&mut self) {
-        let free = fstatvfs(&self.file).map_or(0, |it| it.f_bavail.saturating_mul(it.f_frsize));
+        let free = fstatvfs(&self.file).map_or(0, |found| disk::free(&found));
         if free / PLENTY >= self.room {
             let _ = fallocate(&self.file, FallocateFlags::KEEP_SIZE, self.length, self.room);
         }

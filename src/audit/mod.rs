@@ -71,7 +71,7 @@ use self::record::{Decision, Draft, Gateway, Record};
 use self::writer::Entry;
 use crate::config;
 use crate::context::Context;
-use crate::disk::Disk;
+use crate::disk::{self, Disk};
 use crate::identity::{Refusal, Verified};
 use crate::operation::Facts;
 use crate::policy::Permitted;
@@ -108,7 +108,7 @@ impl Space {
         let directory = self.directory.clone();
         let asked = self.disk.ask(LOOK, move || rustix::fs::statvfs(&directory));
         let found = asked.await?.ok()?;
-        Some(found.f_bavail.saturating_mul(found.f_frsize))
+        Some(disk::free(&found))
     }
 }
 

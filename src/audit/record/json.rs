@@ -1,5 +1,7 @@
 //! Records as JSON: README.md names the members, in this order.
 
+use std::fmt::Write;
+
 use super::{
     Actor, Call, Change, CredentialUsed, Decision, End, Event, Gateway, Source, Target, Upstream,
 };
@@ -87,9 +89,8 @@ fn shown(grants: &[Grant]) -> String {
         if !shown.is_empty() {
             shown.push_str(", ");
         }
-        for part in [&grant.role, ": ", grant.permission.as_str()] {
-            shown.push_str(part);
-        }
+        // Writing to a text does not fail.
+        let _ = write!(shown, "{grant}");
     }
     shown
 }
