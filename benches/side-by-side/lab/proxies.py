@@ -56,7 +56,8 @@ def peers(lab, signer):
     """Everything that the gateway stands beside, the load without a proxy first."""
     return [
         Proxy("direct", DIRECT, [], authenticates=False),
-        nginx(lab), bare(lab), haproxy(lab, signer), envoy(lab, signer), envoy(lab, signer, caches=True),
+        nginx(lab), bare(lab), haproxy(lab, signer),
+        envoy(lab, signer), envoy(lab, signer, caches=True),
     ]
 
 
@@ -80,9 +81,10 @@ def nginx(lab):
 
 
 def bare(lab):
-    command = [lab.tools.parent / "release/examples/bare", f"127.0.0.1:{BARE}", f"127.0.0.1:{UPSTREAM}",
-               f"Basic {BASIC}"]
-    return Proxy("hyper, no authentication", BARE, command, authenticates=False)
+    binary = lab.tools.parent / "release/examples/bare"
+    return Proxy("hyper, no authentication", BARE, [
+        binary, f"127.0.0.1:{BARE}", f"127.0.0.1:{UPSTREAM}", f"Basic {BASIC}",
+    ], authenticates=False)
 
 
 def nginx_config(folder, name, http):
