@@ -4,6 +4,7 @@ Each row is its own run: every proxy is measured once in a round, in turn, and t
 rounds are shown. Peak memory is the highest since the proxy's start.
 """
 
+import argparse
 import contextlib
 from dataclasses import dataclass, replace
 
@@ -48,14 +49,22 @@ class Figures:
 def add_arguments(parser):
     parser.add_argument("--quick", action="store_true", help="one short round")
     parser.add_argument("--connections", type=int, default=32)
-    parser.add_argument("--rows", default=",".join(ROWS), help="some of %(default)s")
+    parser.add_argument("--rows", type=rows, default=list(ROWS),
+                        help=f"some of {','.join(ROWS)}; all unless said otherwise")
 
 
 def run(lab, options):
     connections = options.connections
     plan = Plan(1, 2, 1, connections) if options.quick else Plan(3, 5, 1, connections)
-    for name in options.rows.split(","):
+    for name in options.rows:
         show(lab, ROWS[name], plan, measure(lab, ROWS[name], plan))
+
+
+def rows(text):
+    names = text.split(",")
+    if unknown := set(names) - set(ROWS):
+        raise argparse.ArgumentTypeError(f"no such row: {', '.join(sorted(unknown))}")
+    return names
 
 
 def measure(lab, row, plan):
