@@ -4,11 +4,14 @@ The load is open: a request is sent when its time has come, whatever became of t
 latency counts from the time at which the request was due, so that nothing is left out when a server
 makes its clients wait. CPU a request is higher here than at full load, where more is done at each
 waking.
+
+"the disk alone" is no proxy: as many requests a second that do nothing but wait for the disk, for
+the record of the intent and then for that of the outcome. No gateway with such a trail is faster.
 """
 
 import contextlib
 
-from lab import proxies, report
+from lab import disk, proxies, report
 from lab.machine import Failure
 from lab.world import check, metered, wait_until_ready
 
@@ -27,7 +30,7 @@ def run(lab, options):
     load = lab.load()
     servers = [proxies.haproxy(lab, signer), proxies.gateway(lab, signer)]
     rounds = {server.name: [] for server in servers}
-    directly = []
+    directly, waits = [], []
     with contextlib.ExitStack() as stack:
         stack.enter_context(lab.upstream())
         running = [(server, stack.enter_context(lab.proxy(server))) for server in servers]
@@ -37,11 +40,12 @@ def run(lab, options):
             load.closed(server.port, tokens, 1)
         for _ in range(options.rounds):
             directly.append((one_round(load, "direct", proxies.DIRECT, tokens, options), None))
+            waits.append((wait_for_the_disk(lab, options), None))
             for server, process in running:
                 latencies, cpu = metered(process, lambda: one_round(
                     load, server.name, server.port, tokens, options))
                 rounds[server.name].append((latencies, cpu * 1e6 / len(latencies)))
-    show({"direct": directly} | rounds, options)
+    show({"direct": directly, "the disk alone": waits} | rounds, options)
 
 
 def one_round(load, name, port, tokens, options):
@@ -52,6 +56,11 @@ def one_round(load, name, port, tokens, options):
     if len(answers) < options.rate * options.seconds:
         raise Failure(f"{name}: only {len(answers) / options.seconds:.0f} a second could be sent")
     return [answer.late + answer.took for answer in answers]
+
+
+def wait_for_the_disk(lab, options):
+    waits = disk.latencies(lab.folder, lab.proxy_cores, options.rate, options.seconds)
+    return [wait * 1000 for wait in waits]
 
 
 def show(rounds, options):
