@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
+use super::bare::Shaped;
 use super::listener::{Hold, accept};
 use super::shared::Shared;
 use super::tls::ListenerTls;
@@ -25,8 +26,10 @@ use crate::gateway::Gateway;
 use crate::openapi::Api;
 use crate::version::{COMMIT, VERSION};
 
-/// The most connections, and how long a head and its answer may take.
+/// The most connections, the most bytes of a head, and how long a client may send no head, or take
+/// nothing of its answers.
 const CONNECTIONS: usize = 64;
+const HEAD: usize = 16 << 10;
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Accepts connections until told to stop; each goes on by itself.
@@ -35,6 +38,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut hold: 
     while let Some((stream, source)) = accept(&listener, &mut hold.stop).await {
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
         let shared = Arc::clone(&shared);
+        let stream = Shaped::new(stream, Bytes::new(), PATIENCE);
         tokio::spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
                 let response = answer(&shared, request.method(), request.uri().path());
@@ -43,6 +47,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut hold: 
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(PATIENCE)
+                .max_buf_size(HEAD)
                 .serve_connection(TokioIo::new(stream), service);
             if let Err(error) = connection.await {
                 tracing::debug!(%source, %error, "admin connection");
