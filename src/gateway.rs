@@ -97,7 +97,8 @@ struct Refused {
 }
 
 impl Gateway {
-    /// Puts the stages together. Callers keep what is counted of them, if their rate is as before.
+    /// Puts the stages together. What is counted of callers, and of requests in flight, goes on being
+    /// counted where its limit is as before.
     pub(crate) fn new(
         config: &Config,
         parts: Parts,
@@ -113,6 +114,11 @@ impl Gateway {
             _ => rate.and_then(Rates::new).map(Arc::new),
         };
         let news = before.map_or_else(|| Arc::new(Rates::of_news()), |it| Arc::clone(&it.news));
+        let most = config.limits.in_flight;
+        let slots = match before {
+            Some(before) if before.limits.in_flight == most => Arc::clone(&before.slots),
+            _ => Arc::new(Semaphore::new(most)),
+        };
         Self {
             identity,
             credentials,
@@ -123,7 +129,7 @@ impl Gateway {
             roles: config.roles.clone(),
             rates,
             news,
-            slots: Arc::new(Semaphore::new(config.limits.in_flight)),
+            slots,
             limits: config.limits.clone(),
             tracer,
         }

@@ -116,6 +116,31 @@ fn a_fetch_of_keys_that_ends_with_the_configuration_of_before_leaves_nobody_wait
     assert_eq!(metric, Some(0.0));
 }
 
+#[test]
+fn requests_of_before_a_reload_count_among_those_in_flight() {
+    let world = World::with(|config| {
+        *config += "[limits]\nbody_timeout = \"1h\"\nin_flight = 1\n";
+    });
+    world.gateway.wait_until_ready();
+    let token = world.supervisor();
+    let text = request(&token, SAMPLE);
+    let (first, rest) = text.split_at(text.len() - 10);
+    let mut early = TcpStream::connect(world.gateway.api).unwrap();
+    early.write_all(first.as_bytes()).unwrap();
+    let in_flight = || world.gateway.metric("cms_gateway_in_flight");
+    wait_for("the request", || in_flight() == Some(1.0));
+    change(&world, ("[audit]", "[token_cache]\nsize = \"1MiB\"\n[audit]"), "success");
+    assert_eq!(world.put(&token, SAMPLE).status, 503);
+    // Another limit is one of its own.
+    change(&world, ("in_flight = 1", "in_flight = 2"), "success");
+    assert_eq!(world.put(&token, SAMPLE).status, 200);
+    early.write_all(rest.as_bytes()).unwrap();
+    let mut answer = Vec::new();
+    early.read_to_end(&mut answer).unwrap();
+    assert_eq!(parse(&answer).status, 200);
+    wait_for("its place", || in_flight() == Some(0.0));
+}
+
 /// A gateway whose password the CMS refuses, as it was told so often that it is not tried for the
 /// next seconds.
 fn refused(tries: u64) -> (World, Instant) {
