@@ -19,7 +19,9 @@ use support::issuers::serve_with_a_full_log;
 use support::keys::{Settings, with_key_id};
 use support::provider::{DPOP_APP, Provider};
 use support::sender::{accepting, ask, assert_refused, dpop, proof, proof_but};
-use support::{PATIENCE, Reply, SAMPLE, World, parse, records_in, request, wait_for, write_secret};
+use support::{
+    PATH, PATIENCE, Reply, SAMPLE, World, parse, records_in, request, wait_for, write_secret,
+};
 
 const REFUSED: &str = "cms_gateway_credential_refused";
 
@@ -60,6 +62,29 @@ fn a_proof_is_accepted_once_whatever_of_its_issuer_is_changed() {
         assert_refused(&world, DPOP_APP, || ask(&world, &once), reason);
     }
     assert_eq!(ask(&world, &dpop(&token, &proof(&key, &token))).status, 200);
+    change(&world, ("//gateway.example.com", "//other.example.com"), "success");
+    let other = key.proof_with("PUT", &format!("https://other.example.com{PATH}"), &token);
+    assert_eq!(ask(&world, &dpop(&token, &other)).status, 200);
+    assert_eq!(ask(&world, &dpop(&token, &proof(&key, &token))).status, 401);
+}
+
+#[test]
+fn keys_and_tokens_are_known_still_where_it_listens_otherwise() {
+    let world = World::with(Settings::by_url("refresh = \"1h\", cool_down = \"1s\""));
+    world.gateway.wait_until_ready();
+    let token = world.supervisor();
+    assert_eq!(world.put(&token, SAMPLE).status, 200);
+    let misses = || world.gateway.metric("cms_gateway_token_cache_misses_total");
+    assert_eq!((world.fetches(), misses()), (1, Some(1.0)));
+    // It can't be had anew.
+    world.provider.misbehave(Endpoint::Jwks, Misbehaviour::Error);
+    change(&world, ("[listen]", "[listen]\nallow_plaintext = true"), "success");
+    assert_eq!(world.put(&token, SAMPLE).status, 200);
+    assert_eq!((world.fetches(), misses()), (1, Some(1.0)));
+    // Proofs would name it, but no issuer here takes them.
+    let url = ("[listen]", "[listen]\npublic_url = \"https://gateway.example.com\"");
+    change(&world, url, "success");
+    assert_eq!(world.put(&token, SAMPLE).status, 200);
 }
 
 #[test]

@@ -85,14 +85,17 @@ pub struct Config {
 impl Config {
     /// The place that one of the issuers has in another configuration, if all of it is the same there.
     pub(crate) fn same_issuer(&self, place: usize, there: &Self) -> Option<usize> {
-        let name = &self.issuers.get(place)?.issuer;
-        let other = there.issuers.iter().position(|issuer| issuer.issuer == *name)?;
+        let own = self.issuers.get(place)?;
+        let other = there.issuers.iter().position(|issuer| issuer.issuer == own.issuer)?;
         let (key, other_key) = (format!("issuers[{place}]"), format!("issuers[{other}]"));
-        let own = &self.fingerprints;
-        let is_same = own.is_same(&key, &there.fingerprints, &other_key)
-            // What proofs name and whether there are client certificates is said there.
-            && own.are_same(&["listen"], &there.fingerprints);
+        let is_same = self.fingerprints.is_same(&key, &there.fingerprints, &other_key)
+            && (own.dpop.is_none() || self.is_known_as(there));
         is_same.then_some(other)
+    }
+
+    /// Whether clients know the API by the same URL. Nothing else of `[listen]` counts for tokens.
+    pub(crate) fn is_known_as(&self, there: &Self) -> bool {
+        self.listen.public_url == there.listen.public_url
     }
 }
 

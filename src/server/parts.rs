@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const ASK_EVERY: Duration = Duration::from_millis(20);
 
 /// What of a configuration each part depends on.
-const IDENTITY: &[&str] = &["issuers", "revocation", "token_cache", "listen"];
+const IDENTITY: &[&str] = &["issuers", "revocation", "token_cache"];
 const CREDENTIALS: &[&str] = &["credential"];
 const UPSTREAM: &[&str] = &["upstream"];
 
@@ -52,11 +52,12 @@ impl Builder<'_> {
     ) -> Result<Parts, ReloadError> {
         let config = self.config;
         let is_same = |keys| config.fingerprints.are_same(keys, &then.fingerprints);
+        let is_same_identity = is_same(IDENTITY) && config.is_known_as(then);
         let mut parts = before.clone();
         if !is_same(UPSTREAM) {
             parts.upstream = self.upstream()?;
         }
-        if !is_same(IDENTITY) {
+        if !is_same_identity {
             parts.identity = self.identity(Some((&before.identity, then)))?;
         }
         if !is_same(CREDENTIALS) {
@@ -65,7 +66,7 @@ impl Builder<'_> {
         let new = |place: &usize| config.same_issuer(*place, then).is_none();
         let new: Vec<usize> = (0..config.issuers.len()).filter(new).collect();
         let until = Instant::now() + PATIENCE;
-        let are_new = (!is_same(IDENTITY), !is_same(CREDENTIALS));
+        let are_new = (!is_same_identity, !is_same(CREDENTIALS));
         while let Some(lack) = lack(config, &parts, &new, are_new) {
             if Instant::now() >= until {
                 return Err(ReloadError::Unusable(lack));
