@@ -225,6 +225,52 @@ fn a_configuration_that_is_refused_changes_no_metric() {
 }
 
 #[test]
+fn only_a_configuration_that_is_in_force_has_loaded_anything_on_record() {
+    let world = World::start();
+    world.gateway.wait_until_ready();
+    let at = |name: &str| world.folder.path().join(name);
+    for (name, from) in [("username-2", "username"), ("password-2", "password")] {
+        write_secret(&at(name), &fs::read_to_string(at(from)).unwrap());
+    }
+    let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    fs::write(at("tls.crt"), own.cert.pem()).unwrap();
+    write_secret(&at("tls.key"), &own.signing_key.serialize_pem());
+    fs::write(at("revoked.json"), r#"{"revoked": []}"#).unwrap();
+    let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let issuer = |url: &str, jwks: &str| {
+        format!(
+            "[[issuers]]\nissuer = \"{url}\"\naudiences = [\"cms-gateway\"]\n\
+             jwks = {{ {jwks} }}\nalgorithms = [\"RS256\", \"ES256\"]\n"
+        )
+    };
+    let out_of_reach = issuer(&format!("http://{unused}/"), &format!("url = \"http://{unused}/\""));
+    let others = fs::read_to_string(world.config())
+        .unwrap()
+        .replacen("[listen]", "[listen]\ntls = { certificate = \"tls.crt\", key = \"tls.key\" }", 1)
+        .replacen("\"username\"", "\"username-2\"", 1)
+        .replacen("\"password\"", "\"password-2\"", 1)
+        + "[revocation]\nfile = \"revoked.json\"\n"
+        + &issuer("https://other.example.com/", "file = \"jwks.json\"");
+    let events = || {
+        let records = records_in(&world.folder.path().join("audit"));
+        let names = records.iter().filter_map(|record| record["event"]["name"].as_str());
+        names.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let at_start = ["start", "credential_loaded", "keys_changed"];
+    wait_for("the records of the start", || events().len() == at_start.len());
+    fs::write(world.config(), others.clone() + &out_of_reach).unwrap();
+    wait_for("the refusal", || events().iter().any(|name| name == "config_refused"));
+    assert_eq!(events()[at_start.len()..], ["config_refused"]);
+    fs::write(world.config(), others).unwrap();
+    wait_for("the reload", || events().iter().any(|name| name == "config_loaded"));
+    let mut loaded = events().split_off(at_start.len() + 1);
+    assert_eq!(loaded.pop().unwrap(), "config_loaded");
+    loaded.sort();
+    let all = ["credential_loaded", "keys_changed", "revocations_loaded", "tls_loaded"];
+    assert_eq!(loaded, all);
+}
+
+#[test]
 fn other_roots_for_the_collector_keep_no_change_out() {
     let certificate = || {
         let own = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();

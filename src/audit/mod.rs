@@ -58,8 +58,8 @@ pub mod verify;
 mod writer;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 pub use self::journal::{OpenError, Unavailable};
@@ -151,14 +151,43 @@ impl From<&Receipt> for String {
 
 /// Where events are written that nobody waits for.
 #[derive(Debug, Clone, Default)]
-pub struct Events(Option<Arc<Audit>>);
+pub struct Events {
+    audit: Option<Arc<Audit>>,
+    /// Those that wait for [`Events::release`].
+    held: Arc<Mutex<Option<Vec<Event>>>>,
+}
 
 impl Events {
     /// Records an event, soon.
     pub fn record(&self, event: Event) {
-        if let Some(audit) = &self.0 {
+        match &mut *self.waiting() {
+            Some(held) => held.push(event),
+            None => self.write(event),
+        }
+    }
+
+    /// Into the same trail, but only once they are released. What is made for a configuration that
+    /// may yet be refused must not be said to have been loaded.
+    #[must_use]
+    pub(crate) fn held(&self) -> Self {
+        let held = Arc::new(Mutex::new(Some(Vec::new())));
+        Self { audit: self.audit.clone(), held }
+    }
+
+    /// Records those that were held, and from now on each one at once.
+    pub(crate) fn release(&self) {
+        let mut held = self.waiting();
+        held.take().into_iter().flatten().for_each(|event| self.write(event));
+    }
+
+    fn write(&self, event: Event) {
+        if let Some(audit) = &self.audit {
             audit.journal.leave(Record::of_event(&audit.gateway, event).draft());
         }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, Option<Vec<Event>>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -196,7 +225,7 @@ impl Audit {
     /// A handle for those who have events to tell.
     #[must_use]
     pub fn events(self: &Arc<Self>) -> Events {
-        Events(Some(Arc::clone(self)))
+        Events { audit: Some(Arc::clone(self)), held: Arc::default() }
     }
 
     /// Why nothing can be recorded at the moment, if nothing can.

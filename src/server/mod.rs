@@ -203,13 +203,16 @@ impl Server {
         let api = rebind("listen.api", listen.api, then.api, self.handed.0).await?;
         let admin = rebind("listen.admin", listen.admin, then.admin, self.handed.1).await?;
         let before = self.shared.gateway();
-        let (events, metrics) = (self.audit.events(), &self.metrics);
-        let mut builder = Builder { config: &config, events, metrics, tasks: &mut self.tasks };
+        let (events, metrics) = (self.audit.events().held(), &self.metrics);
+        let (told, tasks) = (events.clone(), &mut self.tasks);
+        let mut builder = Builder { config: &config, events: told, metrics, tasks };
         let is_same = own.are_same(&["listen"], &self.config.fingerprints);
         let tls = if is_same { self.shared.front.load().tls.clone() } else { builder.tls()? };
         let parts = builder.build_after(&self.config, before.parts()).await?;
 
-        // From here on nothing can fail and nothing is waited for.
+        // From here on nothing can fail and nothing is waited for. What is loaded is on record before
+        // it is used.
+        events.release();
         let (trail, counted) = (Arc::clone(&self.audit), Arc::clone(&self.metrics));
         let gateway =
             Gateway::new(&config, parts, trail, counted, self.otlp.tracer(), Some(&before));
