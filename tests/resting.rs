@@ -14,8 +14,8 @@ use tokio::net::TcpSocket;
 use support::{SAMPLE, World, next_status, request, wait_for};
 
 /// A connection that rests for as long is no longer hyper's, which would close it.
-const HEAD: &str = "[limits]\nhead_timeout = \"400ms\"\n";
-const LONGER: Duration = Duration::from_millis(900);
+const HEAD: &str = "[limits]\nhead_timeout = \"1s\"\n";
+const LONGER: Duration = Duration::from_millis(1600);
 
 /// Waits while the gateway says nothing.
 #[track_caller]
@@ -83,7 +83,7 @@ fn a_head_that_begins_after_a_rest_has_its_time_and_no_more() {
 fn a_connection_that_rests_too_long_is_closed() {
     let world = World::with(|config| {
         *config += HEAD;
-        *config += "idle_timeout = \"2s\"\n";
+        *config += "idle_timeout = \"3s\"\n";
     });
     world.gateway.wait_until_ready();
     let mut stream = TcpStream::connect(world.gateway.api).unwrap();
