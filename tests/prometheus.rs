@@ -8,12 +8,14 @@ mod support;
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
 use support::authority::Authority;
 use support::cms::Misbehaviour;
+use support::collector::{Answer, Collector};
 use support::keys::Settings;
 use support::prometheus::{Prometheus, deploy, hastened_rules};
 use support::{BINARY, SAMPLE, World, wait_for, write_secret};
@@ -40,16 +42,22 @@ fn serve(config: &Path) -> Command {
     command
 }
 
-/// A gateway whose own certificate is good for two more days.
+/// A gateway whose own certificate is good for two more days, and whose clients' CRL has expired.
 fn with_tls() -> World {
     let world = World::with_command(
         |config| {
             soon_old(config);
-            let tls = "tls = { certificate = \"tls.crt\", key = \"tls.key\" }\n[[issuers]]\n";
-            *config = config.replacen("[[issuers]]\n", tls, 1);
+            let clients = "client_ca = \"ca.pem\", client_crl = \"ca.crl\"";
+            let tls =
+                format!("tls = {{ certificate = \"tls.crt\", key = \"tls.key\", {clients} }}");
+            *config = config.replacen("[[issuers]]\n", &(tls + "\n[[issuers]]\n"), 1);
         },
         |config| {
-            let signed = Authority::new().sign("127.0.0.1", |parameters| {
+            let authority = Authority::new();
+            fs::write(config.with_file_name("ca.pem"), authority.pem()).unwrap();
+            let list = authority.revocation_list(&[], 2021);
+            fs::write(config.with_file_name("ca.crl"), list).unwrap();
+            let signed = authority.sign("127.0.0.1", |parameters| {
                 parameters.not_after = OffsetDateTime::now_utc() + time::Duration::days(2);
             });
             fs::write(config.with_file_name("tls.crt"), &signed.certificate).unwrap();
@@ -59,6 +67,61 @@ fn with_tls() -> World {
     );
     world.gateway.wait_until_ready();
     world
+}
+
+/// A gateway with a revocation list.
+fn with_revocations() -> World {
+    let world = World::with_command(
+        |config| {
+            soon_old(config);
+            config.push_str("[revocation]\nfile = \"revoked.json\"\n");
+        },
+        |config| {
+            fs::write(config.with_file_name("revoked.json"), "{\"revoked\":[]}").unwrap();
+            serve(config)
+        },
+    );
+    world.gateway.wait_until_ready();
+    world
+}
+
+/// A gateway that sends to a collector, and whose standard output is full.
+fn with_copies(collector: &Collector) -> World {
+    let world = World::with_command(
+        |config| {
+            soon_old(config);
+            *config = config.replace("[audit]\n", "[audit]\nalso = \"stdout\"\n");
+            config.push_str(&collector.section(""));
+        },
+        |config| {
+            let mut command = Command::new("sh");
+            let script = "exec \"$0\" serve --config \"$1\" > /dev/full";
+            command.args(["-c", script, BINARY]).arg(config);
+            command
+        },
+    );
+    world.gateway.wait_until_ready();
+    world
+}
+
+/// Copies of the trail that have gaps, and spans that go on being lost.
+fn trouble_with_the_copies(world: &World, collector: &Collector, prometheus: &Prometheus) {
+    collector.always(Answer::Says(400, ""));
+    let token = world.supervisor();
+    prometheus.until("spans that are dropped", || {
+        assert_eq!(world.put(&token, SAMPLE).status, 200);
+        prometheus.firing().iter().any(|(name, _)| name == "CmsGatewaySpansDropped")
+    });
+    prometheus.wait_for_alert("CmsGatewaySpansDropped", "copies");
+    prometheus.wait_for_alert("CmsGatewayAuditNotExported", "copies");
+    prometheus.wait_for_alert("CmsGatewayAuditStdoutLost", "copies");
+}
+
+/// Clients that take all places but one and send nothing.
+fn trouble_with_connections(world: &World, prometheus: &Prometheus) {
+    let address = world.gateway.api;
+    let _held: Vec<_> = (0..9).map(|_| TcpStream::connect(address).unwrap()).collect();
+    prometheus.wait_for_alert("CmsGatewayConnectionsNearLimit", "crowded");
 }
 
 /// The CMS's answers that are about its password.
@@ -131,8 +194,12 @@ fn each_alert_fires_for_what_it_is_there_for() {
     let keys = world(Settings::by_url("refresh = \"1s\", cool_down = \"1s\", max_stale = \"10s\""));
     let disk = World::on_tmpfs("4m");
     disk.0.gateway.wait_until_ready();
-    let changed = world(|_| {});
+    let changed = with_revocations();
     let certificate = with_tls();
+    let collector = Collector::start();
+    let copies = with_copies(&collector);
+    let limits = "[limits]\nconnections = 10\nhead_timeout = \"60s\"\n";
+    let crowded = world(|config| config.push_str(limits));
     let mut down = world(|_| {});
     let worlds = [
         ("steady", &steady),
@@ -143,6 +210,8 @@ fn each_alert_fires_for_what_it_is_there_for() {
         ("disk", &disk.0),
         ("changed", &changed),
         ("certificate", &certificate),
+        ("copies", &copies),
+        ("crowded", &crowded),
         ("down", &down),
     ];
     let targets = worlds.map(|(name, world)| (name, world.gateway.admin));
@@ -151,6 +220,8 @@ fn each_alert_fires_for_what_it_is_there_for() {
     // Those that take their time are caused first.
     fs::remove_file(store.folder.path().join("password")).unwrap();
     fs::write(changed.config(), "[listen]\nport = 8080\n").unwrap();
+    fs::write(changed.folder.path().join("revoked.json"), "nobody").unwrap();
+    write_secret(&certificate.folder.path().join("tls.key"), "no key");
     keys.provider.publish_text("no keys".to_owned());
     down.gateway.signal("-KILL");
     down.gateway.wait();
@@ -158,12 +229,18 @@ fn each_alert_fires_for_what_it_is_there_for() {
     trouble_with_the_cms(&cms, &prometheus);
     trouble_with_the_disk(&disk, &prometheus);
     trouble_with_the_credential(&credential, &prometheus);
+    trouble_with_the_copies(&copies, &collector, &prometheus);
+    trouble_with_connections(&crowded, &prometheus);
 
     for (alert, instance) in [
         ("CmsGatewayDown", "down"),
         ("CmsGatewayConfigRefused", "changed"),
         ("CmsGatewayCertificateExpires", "certificate"),
         ("CmsGatewayCertificateExpiresSoon", "certificate"),
+        ("CmsGatewayCrlExpires", "certificate"),
+        ("CmsGatewayCrlExpiresSoon", "certificate"),
+        ("CmsGatewayTlsNotLoadable", "certificate"),
+        ("CmsGatewayRevocationsNotLoadable", "changed"),
         ("CmsGatewayErrorBudgetBurnsFast", ""),
         ("CmsGatewayErrorBudgetBurns", ""),
         ("CmsGatewayAuditNotWritable", "disk"),
@@ -181,7 +258,8 @@ fn each_alert_fires_for_what_it_is_there_for() {
     let firing = prometheus.firing();
     assert!(firing.iter().all(|(_, instance)| instance != "steady"), "{firing:?}");
 
-    drop((steady, credential, store, cms, keys, disk, changed, certificate, down));
+    drop((steady, credential, store, cms, keys, disk, changed, certificate));
+    drop((copies, crowded, down));
     prometheus.wait_for_alert("CmsGatewayAbsent", "");
     let shown = prometheus.fired.take();
     let all: BTreeSet<_> = prometheus.rules("alerting").into_iter().map(|it| it.0).collect();
@@ -190,8 +268,10 @@ fn each_alert_fires_for_what_it_is_there_for() {
 
 /// Two gateways that nothing has been asked of.
 fn fresh() -> (World, World, Prometheus) {
+    let collector = Collector::start();
     let world = World::with_command(
         |config| {
+            config.push_str(&collector.section(""));
             let issuer = config.split("issuer = \"").nth(1).unwrap().split('"').next().unwrap();
             let introspection = format!(
                 "{{ url = \"{issuer}introspect\", client_id = \"x\", client_secret = \"password\" }}"
