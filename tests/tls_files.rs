@@ -257,6 +257,7 @@ fn what_no_list_that_is_still_good_tells_of_is_refused() {
         (direct, indirect, gateway.status(None))
     };
     assert_eq!(statuses(), (None, None, Some(200)), "it has expired");
+    assert_eq!(gateway.failures("certificate"), 2.0);
     let warning = gateway.warnings();
     assert!(warning.contains("client_crl: expired at 2021-01-01T00:00:00Z"), "{warning}");
     let mut loads = 1.0;
