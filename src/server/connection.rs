@@ -13,10 +13,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONNECTION, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Request, Response, Version};
+use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Version};
 use http_body_util::Full;
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -344,6 +344,7 @@ impl Session {
         Box::pin(async move {
             let Session { shared, peer, line, stop, persists, .. } = &*session.0;
             let version = request.version();
+            let is_head = request.method() == Method::HEAD;
             let may_persist = may_persist(version, request.headers());
             // One configuration decides on the whole request.
             let gateway = shared.gateway();
@@ -351,6 +352,9 @@ impl Session {
             let is_at_its_end = shared.is_draining() || *stop.borrow();
             if version < Version::HTTP_2 && is_at_its_end {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            if is_head && version == Version::HTTP_2 {
+                leave_content_out(&mut response);
             }
             let is_last = response.headers().contains_key(CONNECTION);
             persists.store(may_persist && !is_last, Ordering::Relaxed);
@@ -366,6 +370,14 @@ impl Drop for UnderWay {
     fn drop(&mut self) {
         self.0.done.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Says how long the content would be, as an answer to HEAD does. hyper does it for HTTP/1.1 alone,
+/// and clients of HTTP/2 refuse one with content.
+fn leave_content_out(response: &mut Response<Full<Bytes>>) {
+    let length = response.body().size_hint().lower();
+    response.headers_mut().insert(CONTENT_LENGTH, length.into());
+    *response.body_mut() = Full::default();
 }
 
 /// Whether a client may have more to ask after this. Where it can't be told for sure, it is left to

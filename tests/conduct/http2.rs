@@ -94,6 +94,8 @@ fn targets() -> Vec<Row> {
         also("two paths", ":path", PATH, MALFORMED),
         row("another method", ":method", "POST", "405 GW-1003"),
         row("a method in lower case", ":method", "put", "405 GW-1003"),
+        // An answer to it with content is malformed (RFC 9113, section 8.1.1).
+        row("HEAD", ":method", "HEAD", "no content"),
         row("a method with a line's end", ":method", "PUT / HTTP/1.1\r\nX:", LOST),
         row("CONNECT", ":method", "CONNECT", MALFORMED),
         without("no method", ":method", MALFORMED),
@@ -294,6 +296,7 @@ fn answer(connection: &mut TcpStream, stream: u32) -> String {
             return match json["errorCode"].as_str() {
                 Some(code) => format!("{} {code}", json["statusCode"]),
                 None if text == SAMPLE_ANSWER => "200".to_owned(),
+                None if text.is_empty() => "no content".to_owned(),
                 None => format!("no answer of ours: {text}"),
             };
         }
