@@ -68,3 +68,14 @@ fn a_stream_of_http_2_is_read_in_one_way_or_reset() {
     let wrong: Vec<String> = rows.iter().filter_map(|row| stage.fault_over_http2(row)).collect();
     assert!(wrong.is_empty(), "{} of {} rows:\n{}", wrong.len(), rows.len(), wrong.join("\n"));
 }
+
+/// Bodies that are still to come when the gateway has made up its mind cost nobody the answer.
+#[test]
+fn a_stream_of_http_2_that_is_refused_is_not_reset_when_its_body_comes() {
+    let stage = Stage::start();
+    let [stranger, two_hosts, large] = http2::refused();
+    let sample = support::SAMPLE.as_bytes();
+    assert_eq!(stage.fault_of_refused(&stranger, sample), None);
+    assert_eq!(stage.fault_of_refused(&two_hosts, sample), None);
+    assert_eq!(stage.fault_of_refused(&large, &[b' '; 70_000]), None);
+}

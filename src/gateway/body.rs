@@ -13,6 +13,9 @@ use crate::config::Limits;
 
 /// How long is waited for a body that nobody wants.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// As much for one of HTTP/2, whose client is asked for more in between, and how much of it is read.
+const STREAM_PATIENCE: Duration = Duration::from_millis(250);
+const MOST: usize = 1 << 20;
 
 /// Why a body can't be read.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -81,28 +84,39 @@ async fn collect(
 
 /// Whether the request's connection can be used for another one: it can't as long as there is more of
 /// a body. One that nobody wants and that is about to be there is read for that.
+///
+/// Of HTTP/2 it is read as well: its stream would be reset behind the answer, rightly (RFC 9113,
+/// section 8.1), but there are clients that take that for a failure and never show the answer.
 pub(super) async fn leaves_connection(
     request: &mut Request<Incoming>,
     left: Left,
     limits: &Limits,
 ) -> bool {
     if request.version() >= Version::HTTP_2 {
+        if left != Left::Nothing {
+            discards(request, MOST, STREAM_PATIENCE).await;
+        }
         return true;
     }
     // What comes after a CONNECT is no request for everybody.
     if left == Left::Broken || request.method() == Method::CONNECT {
         return false;
     }
-    if left == Left::Nothing || request.body().is_end_stream() {
+    left == Left::Nothing || discards(request, limits.body, PATIENCE).await
+}
+
+/// Reads what is left of a body, and tells whether that was all of it.
+async fn discards(request: &mut Request<Incoming>, most: usize, patience: Duration) -> bool {
+    if request.body().is_end_stream() {
         return true;
     }
     // A client that expects to be asked for its body keeps it until it is.
     let is_held_back = request.headers().contains_key(EXPECT);
     let body = request.body_mut();
-    if is_held_back || body.size_hint().lower() > limits.body as u64 {
+    if is_held_back || body.size_hint().lower() > most as u64 {
         return false;
     }
-    let mut rest = Limited::new(body, limits.body);
+    let mut rest = Limited::new(body, most);
     let discarded = async {
         while let Some(frame) = rest.frame().await {
             if frame?.is_trailers() {
@@ -111,7 +125,7 @@ pub(super) async fn leaves_connection(
         }
         Ok::<_, BoxError>(true)
     };
-    matches!(tokio::time::timeout(PATIENCE, discarded).await, Ok(Ok(true)))
+    matches!(tokio::time::timeout(patience, discarded).await, Ok(Ok(true)))
 }
 
 /// JSON has no charset but UTF-8 (RFC 8259, section 8.1), so one may be named and must be that.

@@ -29,6 +29,16 @@ fn good() -> Vec<(&'static str, String)> {
     fields.map(|(name, value)| (name, value.to_owned())).to_vec()
 }
 
+/// Requests that are refused for what is not in the head, for what is, and for their size.
+pub fn refused() -> [Vec<(&'static str, String)>; 3] {
+    let of = |row: Row| row.fields;
+    [
+        of(without("no token", "authorization", "")),
+        of(row("another Host", "host", "other", "")),
+        of(row("a length", "content-length", "70000", "")),
+    ]
+}
+
 /// With this field in the stead of the one of its name, or after the others.
 fn row(name: &'static str, field: &'static str, value: &str, answer: &'static str) -> Row {
     let mut fields = good();
@@ -185,7 +195,12 @@ const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RESET: u8 = 3;
 const SETTINGS: u8 = 4;
+const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
+const ACK: u8 = 1;
+/// How much of a body may be sent before more is asked for, at the least (section 6.9.2).
+const WINDOW: usize = 65_535;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 
@@ -216,6 +231,38 @@ impl Stage {
             fault = fault.or(Some("the next one is not served".to_owned()));
         }
         fault.map(|fault| format!("{}: {fault}", row.name))
+    }
+
+    /// What is wrong with the refusal of a head whose body comes when the gateway has the head: the
+    /// first part at once, the rest when it may be sent. A reset after the answer is no fault of
+    /// HTTP/2's (RFC 9113, section 8.1), but costs some clients the answer, as curl 7.88.
+    pub fn fault_of_refused(&self, fields: &[(&str, String)], body: &[u8]) -> Option<String> {
+        let mut stream = self.connect();
+        let mut bytes = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        frame(&mut bytes, SETTINGS, 0, 0, &[]);
+        frame(&mut bytes, HEADERS, END_HEADERS, 1, &self.block(fields));
+        if let Some(early) = ended_before(&mut stream, bytes, is_pong) {
+            return Some(format!("{early} before the body"));
+        }
+        let mut pieces = body.chunks(16 << 10).peekable();
+        let (mut bytes, mut sent) = (Vec::new(), 0);
+        while let Some(piece) = pieces.next() {
+            if sent + piece.len() > WINDOW {
+                let is_more = |kind, _, stream| (kind, stream) == (WINDOW_UPDATE, 1);
+                let bytes = std::mem::take(&mut bytes);
+                if let Some(early) = ended_before(&mut stream, bytes, is_more) {
+                    return Some(format!("{early} before the whole body"));
+                }
+                sent = 0;
+            }
+            let is_last = pieces.peek().is_none();
+            frame(&mut bytes, DATA, if is_last { END_STREAM } else { 0 }, 1, piece);
+            sent += piece.len();
+        }
+        stream.write_all(&bytes).unwrap();
+        let came = answer(&mut stream, 1);
+        let after = ended_before(&mut stream, Vec::new(), is_pong);
+        after.map(|after| format!("{came}, and then {after}"))
     }
 
     fn request(
@@ -268,6 +315,36 @@ fn frame(bytes: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) 
     bytes.extend_from_slice(&[kind, flags]);
     bytes.extend_from_slice(&stream.to_be_bytes());
     bytes.extend_from_slice(payload);
+}
+
+fn is_pong(kind: u8, flags: u8, _: u32) -> bool {
+    kind == PING && flags & ACK != 0
+}
+
+/// Sends this and a ping. What ends a stream before such a frame comes, if anything does.
+fn ended_before(
+    connection: &mut TcpStream,
+    mut bytes: Vec<u8>,
+    is_awaited: impl Fn(u8, u8, u32) -> bool,
+) -> Option<String> {
+    frame(&mut bytes, PING, 0, 0, &[0; 8]);
+    connection.write_all(&bytes).unwrap();
+    let mut ended = None;
+    loop {
+        let mut head = [0; 9];
+        connection.read_exact(&mut head).unwrap();
+        let number = |at: usize| u32::from_be_bytes(head[at..at + 4].try_into().unwrap());
+        let mut payload = vec![0; number(0) as usize >> 8];
+        connection.read_exact(&mut payload).unwrap();
+        let (kind, flags, stream) = (head[3], head[4], number(5));
+        match kind {
+            _ if is_awaited(kind, flags, stream) => return ended,
+            HEADERS => ended = Some("an answer".to_owned()),
+            RESET => ended = Some(format!("a reset of {stream}")),
+            GOAWAY => return Some("a goaway".to_owned()),
+            _ => {}
+        }
+    }
 }
 
 /// What comes of a stream. A body says which status it came with.
