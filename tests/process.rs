@@ -179,6 +179,9 @@ fn each_key_can_be_overridden_by_an_environment_variable() {
         assert_eq!(status, Some(2), "{name}");
         assert!(words.starts_with(&format!("environment {name}: {key}: ")), "{words}");
     }
+    let (status, words) = check("CMS_GATEWAY_LOG", "loud");
+    assert_eq!(status, Some(2), "{words}");
+    assert!(words.starts_with("CMS_GATEWAY_LOG: \"loud\" is no level"), "{words}");
 }
 
 #[test]

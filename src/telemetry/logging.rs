@@ -31,14 +31,7 @@ impl Log {
     ///
     /// When the variable names no level.
     pub fn start(level: Level) -> Result<Self, String> {
-        let fixed = match std::env::var(LEVEL_VARIABLE) {
-            Err(_) => None,
-            Ok(name) => Some(name.parse().map_err(|_| {
-                format!(
-                    "{LEVEL_VARIABLE}: {name:?} is no level; write error, warn, info, debug or trace"
-                )
-            })?),
-        };
+        let fixed = Self::level_of_environment()?;
         let (filter, targets) = reload::Layer::new(targets(fixed.unwrap_or(level)));
         let is_terminal = std::io::stderr().is_terminal();
         let layer = fmt::layer().with_writer(std::io::stderr);
@@ -51,6 +44,17 @@ impl Log {
         // Fails only where a log runs already, which is then the one to keep.
         let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
         Ok(Self { targets, fixed })
+    }
+
+    /// The level that the environment sets, if it does.
+    ///
+    /// # Errors
+    ///
+    /// When the variable names no level.
+    pub fn level_of_environment() -> Result<Option<Level>, String> {
+        let Ok(name) = std::env::var(LEVEL_VARIABLE) else { return Ok(None) };
+        let wrong = "is no level; write error, warn, info, debug or trace";
+        name.parse().map(Some).map_err(|_| format!("{LEVEL_VARIABLE}: {name:?} {wrong}"))
     }
 
     /// From here on, messages of this level and above, if the environment does not say otherwise.
