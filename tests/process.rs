@@ -157,6 +157,43 @@ fn check_names_every_fault_in_one_run_and_serve_refuses_the_same() {
     assert_eq!(run(&["check"]).status.code(), Some(2));
 }
 
+/// A fault is told once, and no key beside it is called unknown or missing because of it.
+#[test]
+fn a_fault_is_told_alone() {
+    let world = World::start();
+    let file = world.config();
+    let good = fs::read_to_string(&file).unwrap();
+    let upstream =
+        "client_key = 7\nclient_certificate = \"a\"\nserver_name = \"a\"\nmin_tls = \"1.2\"";
+    for (sound, wrong, told) in [
+        ("source = \"file\"", "source = \"flie\"", "credential.source: \"flie\" is not known"),
+        ("source = \"file\"", "source = 7", "credential.source: 7 is not a text"),
+        ("[\"ES256\", \"RS256\"]", "[\"es256\"]", "issuers[0].algorithms: \"es256\" is not an"),
+        ("[upstream]", &format!("[upstream]\n{upstream}"), "upstream.client_key: 7 is not a text"),
+        ("[upstream]", "[upstream]\nprobe = true", "upstream.probe: true is not a table"),
+        ("[audit]", "[audit]\nretention = \"1d\"", "audit.retention: \"1d\" is not a table"),
+        ("[listen]", "[listen]\ntls = \"tls.crt\"", "listen.tls: \"tls.crt\" is not a table"),
+        (
+            "{ file = \"jwks.json\" }",
+            "\"jwks.json\"",
+            "issuers[0].jwks: \"jwks.json\" is not a table",
+        ),
+        (
+            "[upstream]",
+            "[upstream]\nport = 1",
+            "upstream.port: is not a known key; known here: allow_plaintext, breaker, ca, client_certificate, client_key, concurrency, connect_timeout, dns_refresh, ejection, head_timeout, min_tls, probe, queue_timeout, response_timeout, retry, server_name, url",
+        ),
+    ] {
+        assert!(good.contains(sound), "{sound}");
+        fs::write(&file, good.replacen(sound, wrong, 1)).unwrap();
+        let checked = run(&["check", "--config", file.to_str().unwrap()]);
+        let words = text(&checked);
+        assert_eq!(checked.status.code(), Some(2), "{wrong}: {words}");
+        assert!(words.contains(told), "{wrong}: {words}");
+        assert_eq!(words.trim().lines().count(), 1, "{wrong}: {words}");
+    }
+}
+
 #[test]
 fn each_key_can_be_overridden_by_an_environment_variable() {
     let world = World::start();

@@ -62,6 +62,10 @@ pub(super) fn credential(
         let wrong = "is shorter than refresh: the credential would be too old between two readings";
         section.fault("max_stale", wrong);
     }
+    if reader.is_none() {
+        // The others belong to a source.
+        section.ignore_others();
+    }
     let source = reader.and_then(|read| read(&mut section, environment));
     Some(Credential { source: source?, refresh, max_stale, overlap })
 }

@@ -392,7 +392,8 @@ fn check_file(section: &Section, file: &Located<PathBuf>, algorithms: &[Algorith
         .and_then(|bytes| KeySet::parse(&bytes).map_err(|error| error.to_string()));
     match keys {
         Err(error) => unreadable(section, file, "a JSON Web Key Set", &error),
-        Ok(keys) if !keys.fits_any(algorithms) => section.fault_of(
+        // Algorithms that are at fault are told already.
+        Ok(keys) if !algorithms.is_empty() && !keys.fits_any(algorithms) => section.fault_of(
             file,
             format_args!(
                 "{} holds no key for any of this issuer's algorithms",

@@ -27,6 +27,8 @@ pub(super) struct Section {
     /// Where the keys stood that were taken out.
     taken: BTreeMap<String, Place>,
     asked: RefCell<Vec<String>>,
+    /// Whether it was said that something else than a table stands here, which lacks no keys.
+    is_none: bool,
     notes: Rc<RefCell<Notes>>,
     folder: Rc<PathBuf>,
 }
@@ -59,6 +61,7 @@ impl Section {
             keys,
             taken: BTreeMap::new(),
             asked: RefCell::default(),
+            is_none: false,
             notes: Rc::clone(notes),
             folder: Rc::new(folder.to_owned()),
         }
@@ -129,15 +132,16 @@ impl Section {
     pub(super) fn section(&mut self, key: &str) -> Self {
         let node = self.take(key);
         let place = node.as_ref().map_or_else(|| self.place.clone(), |node| node.place.clone());
-        let keys = match node {
-            None => BTreeMap::new(),
-            Some(Node { value: Value::Table(keys), .. }) => keys,
+        match node {
+            None => self.child(key, place, BTreeMap::new()),
+            Some(Node { value: Value::Table(keys), .. }) => self.child(key, place, keys),
             Some(node) => {
                 self.wrong::<()>(&node, key, "a table");
-                BTreeMap::new()
+                let mut none = self.child(key, place, BTreeMap::new());
+                none.is_none = true;
+                none
             }
-        };
-        self.child(key, place, keys)
+        }
     }
 
     /// The tables of a list of tables, as in `[[issuers]]`.
@@ -180,6 +184,7 @@ impl Section {
             keys,
             taken: BTreeMap::new(),
             asked: RefCell::default(),
+            is_none: false,
             notes: Rc::clone(&self.notes),
             folder: Rc::clone(&self.folder),
         }
@@ -208,7 +213,7 @@ impl Section {
     /// Says that a key must be there, unless its value was already found at fault.
     pub(super) fn require<T>(&self, key: &str, value: Option<T>, example: &str) -> Option<T> {
         let noted = self.notes.borrow().faults.iter().any(|fault| fault.key == self.path_of(key));
-        if value.is_none() && !noted {
+        if value.is_none() && !noted && !self.is_none {
             self.fault(key, format_args!("is missing; write, for example, {key} = {example}"));
         }
         value
@@ -430,7 +435,14 @@ impl Section {
         self.take(key);
     }
 
+    /// Leaves out all keys that nobody has taken, where nobody knows what they might be.
+    pub(super) fn ignore_others(&mut self) {
+        self.keys.clear();
+    }
+
+    /// Whether a key, which is a known one, is there.
     pub(super) fn has(&self, key: &str) -> bool {
+        self.asked.borrow_mut().push(key.to_owned());
         self.keys.contains_key(key)
     }
 }

@@ -280,7 +280,7 @@ fn retention(mut section: Section) -> Retention {
     let has_size = section.has("size");
     let size = section.size("size", 100 << 30, 1 << 20..=1 << 50);
     if !has_age && !has_size {
-        section.fault("age", "is missing; write age = \"365d\", or size = \"100GiB\", or both");
+        section.require::<()>("age", None, "\"365d\", or size = \"100GiB\", or both");
     }
     Retention { age: has_age.then_some(age), size: has_size.then_some(size) }
 }

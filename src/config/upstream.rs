@@ -181,20 +181,22 @@ fn target(section: &Section, text: &Located<String>, allow_plaintext: bool) -> O
 
 fn tls(section: &mut Section) -> Option<Tls> {
     let ca = section.path("ca");
+    let [has_certificate, has_key] =
+        ["client_certificate", "client_key"].map(|key| section.has(key));
     let certificate = section.path("client_certificate");
     let key = section.path("client_key");
-    if certificate.is_some() != key.is_some() {
-        let lacks = if key.is_some() { "client_certificate" } else { "client_key" };
-        section.fault(lacks, "is missing; client_certificate and client_key go together");
-        return None;
-    }
+    let only_1_3 = section.choice("min_tls", &[("1.2", false), ("1.3", true)]).unwrap_or(false);
     let server_name = section.text("server_name");
     let parsed = server_name.as_ref().map(|name| ServerName::try_from(name.value.clone()));
     if let (Some(name), Some(Err(_))) = (&server_name, &parsed) {
         section.fault_of(name, format_args!("{:?} is no host's name and no address", name.value));
         return None;
     }
-    let only_1_3 = section.choice("min_tls", &[("1.2", false), ("1.3", true)]).unwrap_or(false);
+    if has_certificate != has_key {
+        let lacks = if has_key { "client_certificate" } else { "client_key" };
+        section.fault(lacks, "is missing; client_certificate and client_key go together");
+        return None;
+    }
     let identity = certificate.as_ref().zip(key.as_ref());
     let tls = Tls {
         ca: ca.as_ref().map(|file| file.value.clone()),
