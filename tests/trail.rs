@@ -233,14 +233,16 @@ fn a_folder_that_is_missing_at_the_start_is_waited_for() {
     let world = World::with(|config| {
         *config = config.replace("directory = \"audit\"", "directory = \"volume/audit\"");
     });
+    let folder = world.folder.path().join("volume/audit");
+    let why = format!("audit: {}: No such file", folder.display());
     wait_for("the rest to be ready", || {
         let ready = world.gateway.admin("/readyz").body;
-        ready.starts_with("audit: ") && ready.lines().count() == 1
+        ready.starts_with(&why) && ready.lines().count() == 1
     });
     let token = world.supervisor();
     assert_eq!(world.put(&token, SAMPLE).code(), "GW-4001");
     assert_eq!(world.cms.calls(), 0);
-    fs::create_dir_all(world.folder.path().join("volume/audit")).unwrap();
+    fs::create_dir_all(folder).unwrap();
     world.gateway.wait_until_ready();
     assert_eq!(world.put(&token, SAMPLE).status, 200);
 }

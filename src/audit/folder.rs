@@ -103,6 +103,11 @@ fn regular(file: File) -> io::Result<File> {
     }
 }
 
+/// Says what an error is about, where the system does not.
+pub(super) fn about(path: &Path) -> impl Fn(io::Error) -> io::Error {
+    |error| io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+}
+
 /// All of a file of a trail.
 ///
 /// # Errors

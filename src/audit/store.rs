@@ -92,7 +92,8 @@ impl Store {
         let directory = &place.directory;
         // A folder that vanishes later is not made again: what was in it would be forgotten.
         if known.is_none() && !directory.exists() {
-            DirBuilder::new().mode(0o700).create(directory)?;
+            let made = DirBuilder::new().mode(0o700).create(directory);
+            made.map_err(folder::about(directory))?;
             let parent = directory.parent().filter(|parent| !parent.as_os_str().is_empty());
             sync_folder(parent.unwrap_or(Path::new(".")))?;
         }
@@ -338,7 +339,8 @@ fn sign(origin: &str, signer: &Signer, log: &Log, previous: Option<&(u64, String
 /// The lock, and whether who held it before has signed everything and ended.
 fn lock(directory: &Path) -> io::Result<(File, bool)> {
     let options = OpenOptions::new().create(true).truncate(false).read(true).write(true).clone();
-    let mut lock = folder::open_to_write(&options, &directory.join(folder::LOCK))?;
+    let path = directory.join(folder::LOCK);
+    let mut lock = folder::open_to_write(&options, &path).map_err(folder::about(&path))?;
     lock.try_lock().map_err(|error| match error {
         fs::TryLockError::WouldBlock => io::Error::new(
             io::ErrorKind::ResourceBusy,
