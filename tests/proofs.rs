@@ -257,6 +257,16 @@ fn checkpoints_kept_elsewhere_are_all_compared() {
     let other = format!("{}\n{}\n{}\n{}\n", text[0], text[1], other_hash(text[2]), text[3]);
     let (status, words) = verify(&[&*signer.sign(&other), &notes[1], &notes[2]].concat());
     assert!(status == 1 && words.contains("the trail was rewritten"), "{words}");
+    // As from a program, in the shell's <(...).
+    let mut piped = Command::new("sh");
+    piped.args([
+        "-c",
+        "cat \"$3\" | \"$0\" audit verify \"$1\" --key \"$2\" --checkpoint /dev/stdin",
+    ]);
+    piped.arg(BINARY).arg(&folder).arg(folder.join("keys.pub")).arg(&file);
+    fs::write(&file, &notes[1]).unwrap();
+    let (status, words) = finish(piped);
+    assert!(status == 0 && words.contains("consistent with the checkpoint in"), "{words}");
     let smaller = notes[0].replacen(&format!("\n{}\n", text[1]), "\n1\n", 1);
     for (wrong, reason) in [
         ("".to_owned(), "holds no checkpoint"),

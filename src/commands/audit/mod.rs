@@ -12,7 +12,8 @@ mod table;
 mod tail;
 mod verify;
 
-use std::io::Write;
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -106,15 +107,16 @@ impl Trust {
         segments(&trail.directory).map_err(|error| refuse(error, WRONG_USE))?;
         let Some(key) = &trail.key else {
             // A trail without a good one is not whole.
-            let keys =
-                keys(&trail.directory.join(folder::KEYS)).map_err(|what| refuse(what, NO))?;
+            let file = trail.directory.join(folder::KEYS);
+            let keys = keys(&file, folder::read(&file)).map_err(|what| refuse(what, NO))?;
             return Ok(Self { keys, is_folder: true });
         };
         Self::of_file(key)
     }
 
     fn of_file(key: &Path) -> Result<Self, ExitCode> {
-        let keys = keys(key).map_err(|what| refuse(what, WRONG_USE))?;
+        // A pipe as well, as what the caller names is the caller's own.
+        let keys = keys(key, fs::read(key)).map_err(|what| refuse(what, WRONG_USE))?;
         Ok(Self { keys, is_folder: false })
     }
 
@@ -125,9 +127,9 @@ impl Trust {
     }
 }
 
-fn keys(path: &Path) -> Result<Keys, String> {
+fn keys(path: &Path, read: io::Result<Vec<u8>>) -> Result<Keys, String> {
     let name = path.display();
-    let text = folder::read(path).map_err(|error| format!("{name}: {error}"))?;
+    let text = read.map_err(|error| format!("{name}: {error}"))?;
     Keys::parse(&String::from_utf8_lossy(&text)).ok_or_else(|| {
         format!("{name} holds no public key: a verifier key (name+id+key) a line, or PEM")
     })

@@ -54,7 +54,7 @@ pub(super) fn run(arguments: &Arguments) -> ExitCode {
 /// this log, or nothing can be said of the trail.
 fn kept(path: &Path, keys: &Keys) -> Result<Vec<Outside>, String> {
     let name = path.display().to_string();
-    let text = folder::read(path).map_err(|error| format!("{name}: {error}"))?;
+    let text = fs::read(path).map_err(|error| format!("{name}: {error}"))?;
     let text = String::from_utf8(text).map_err(|_| format!("{name} is not UTF-8"))?;
     let mut kept = Vec::new();
     for (note, number) in notes(&text).into_iter().zip(1..) {
