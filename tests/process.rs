@@ -278,7 +278,12 @@ fn explain_says_what_would_be_decided_and_why() {
     assert!(words.contains("GW-2002") && !words.contains(&token), "{words}");
     let (status, words) = explain("--token-file", &good, &write("bad.json", "{}"));
     assert!(status == Some(1) && words.contains("GW-1001"), "{words}");
+    let large = format!("{SAMPLE}{}", " ".repeat(64 << 10));
+    let (status, words) = explain("--token-file", &good, &write("large.json", &large));
+    assert!(status == Some(1) && words.contains("GW-1004: the body is larger"), "{words}");
     assert_eq!(explain("--token-file", "/nonexistent", &body).0, Some(2));
+    let (status, words) = explain("--claims-file", &good, &body);
+    assert!(status == Some(2) && words.contains(&format!("{good}: not strict JSON")), "{words}");
 }
 
 #[test]

@@ -13,6 +13,7 @@ use super::output::Output;
 use super::{DONE, NO, WRONG_USE, refuse};
 use crate::audit::Events;
 use crate::config::{self, Config};
+use crate::gateway::body::BodyError;
 use crate::identity::{Identity, Principal, Refusal};
 use crate::operation;
 use crate::reply::Problem;
@@ -58,8 +59,10 @@ fn explain(arguments: &Arguments, output: &mut Output) -> Result<u8, String> {
         Identity::new(&config, &Events::default(), &metrics).map_err(|error| error.to_string())?;
     let identity = Arc::new(identity);
     let principal = match (&arguments.who.token_file, &arguments.who.claims_file) {
-        (Some(file), _) => by_token(Arc::clone(&identity), &read(file)?)?,
-        (None, Some(file)) => by_claims(&identity, &config, &read(file)?, output)?,
+        (Some(file), _) => by_token(Arc::clone(&identity), &read(file)?)
+            .map_err(|what| format!("{}: {what}", file.display()))?,
+        (None, Some(file)) => by_claims(&identity, &config, &read(file)?, output)
+            .map_err(|what| format!("{}: {what}", file.display()))?,
         (None, None) => return Err("name a token or claims".to_owned()),
     };
     let principal = match principal {
@@ -82,13 +85,17 @@ fn explain(arguments: &Arguments, output: &mut Output) -> Result<u8, String> {
     output.say(format_args!("roles:    {}", principal.roles().join(", ")));
     // With a second operation, the caller of this command would name one.
     let Some(operation) = operation::ALL.first() else { return Err("no operation".to_owned()) };
-    let change = match (operation.decode)(&body, config.limits.users) {
+    let most = config.limits.body;
+    let change = if body.len() > most {
+        Err(Problem::from(BodyError::TooLarge(most)))
+    } else {
+        (operation.decode)(&body, config.limits.users).map_err(Problem::from)
+    };
+    let change = match change {
         Ok(change) => change,
-        Err(fault) => {
-            return Ok(denied(
-                output,
-                &format!("{}: {fault}", Problem::from(&fault).code.as_str()),
-            ));
+        Err(problem) => {
+            let why = format!("{}: {}", problem.code.as_str(), problem.message);
+            return Ok(denied(output, &why));
         }
     };
     let target = change.facts().target;
@@ -121,7 +128,7 @@ fn read(file: &Path) -> Result<Vec<u8>, String> {
 }
 
 fn by_token(identity: Arc<Identity>, bytes: &[u8]) -> Result<Result<Principal, Refusal>, String> {
-    let token = std::str::from_utf8(bytes).map_err(|_| "the token's file is not text")?.trim();
+    let token = std::str::from_utf8(bytes).map_err(|_| "not text")?.trim();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -138,9 +145,9 @@ fn by_claims(
     bytes: &[u8],
     output: &mut Output,
 ) -> Result<Result<Principal, Refusal>, String> {
-    let claims = crate::strict_json::parse(bytes)
-        .map_err(|error| format!("the claims are not strict JSON: {error}"))?;
-    let Value::Object(mut claims) = claims else { return Err("the claims are no object".into()) };
+    let claims =
+        crate::strict_json::parse(bytes).map_err(|error| format!("not strict JSON: {error}"))?;
+    let Value::Object(mut claims) = claims else { return Err("not an object".into()) };
     let now = SystemTime::now();
     let soon = now.duration_since(UNIX_EPOCH).unwrap_or_default() + Duration::from_secs(60);
     let named = claims.get("iss").and_then(Value::as_str).map(str::to_owned);
