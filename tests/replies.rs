@@ -31,6 +31,11 @@ fn assert_is(reply: &Reply, status: u16, code: &str) {
     }
 }
 
+/// How many errors of a code are counted.
+fn errors(world: &World, code: &str) -> Option<f64> {
+    world.gateway.metric(&format!("cms_gateway_errors_total{{code=\"{code}\"}}"))
+}
+
 #[test]
 fn requests_that_are_no_operation_are_refused_and_never_reach_the_cms() {
     let world = World::start();
@@ -104,6 +109,9 @@ fn heads_beyond_the_limits_are_refused() {
     assert_is(&with("Content-Length: +101\r\n"), 400, "GW-1001");
     assert_is(&exchange(world.gateway.api, b"\x16\x03\x01\r\n\r\n"), 400, "GW-1001");
     assert_eq!(world.cms.calls(), 0);
+    // Those too that never became a request.
+    assert_eq!(errors(&world, "GW-1007"), Some(4.0));
+    assert_eq!(errors(&world, "GW-1001"), Some(3.0));
 }
 
 #[test]
@@ -410,6 +418,7 @@ fn connections_beyond_the_places_are_told_so() {
     let mut answer = Vec::new();
     refused.read_to_end(&mut answer).unwrap();
     assert_is(&support::parse(&answer), 503, "GW-9001");
+    assert_eq!(errors(&world, "GW-9001"), Some(1.0));
 }
 
 /// Who is refused before its body is looked at needs no new connection for its next try, if the body

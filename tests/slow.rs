@@ -127,6 +127,8 @@ fn a_head_and_a_body_that_trickle_have_their_time_over_tls() {
         assert_eq!((reply.status, reply.code().as_str()), (408, "GW-1006"), "{what}");
         assert_is_over(&gateway);
     }
+    let counted = "cms_gateway_errors_total{code=\"GW-1006\"}";
+    assert_eq!(gateway.world.gateway.metric(counted), Some(2.0));
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut hold: 
     while let Some((stream, source)) = accept(&listener, &mut hold.stop).await {
         let Ok(place) = Arc::clone(&places).try_acquire_owned() else { continue };
         let shared = Arc::clone(&shared);
-        let stream = Shaped::new(stream, Bytes::new(), PATIENCE);
+        let stream = Shaped::new(stream, Bytes::new(), PATIENCE, &shared);
         tokio::spawn(async move {
             let service = service_fn(move |request: Request<Incoming>| {
                 let response = answer(&shared, request.method(), request.uri().path());

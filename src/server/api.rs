@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
-use uuid::Uuid;
 
 use super::connection::Connection;
 use super::listener::{Hold, accept};
@@ -19,7 +18,9 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut hold: 
         let front = shared.front.load();
         let Some(place) = shared.place(front.gateway.limits().connections) else {
             if front.tls.is_none() {
-                tokio::spawn(refuse(stream));
+                let problem =
+                    Problem::new(Code::Overloaded, "too many connections are open; try again");
+                tokio::spawn(refuse(stream, shared.refusal(&problem)));
             }
             continue;
         };
@@ -38,9 +39,7 @@ pub(super) async fn serve(listener: TcpListener, shared: Arc<Shared>, mut hold: 
 }
 
 /// Tells a connection that there is no place for it, as HTTP/1.1 would have it.
-async fn refuse(mut stream: TcpStream) {
-    let problem = Problem::new(Code::Overloaded, "too many connections are open; try again");
-    let text = problem.http_1(Uuid::now_v7());
+async fn refuse(mut stream: TcpStream, text: Vec<u8>) {
     let write = async {
         stream.write_all(&text).await?;
         stream.shutdown().await

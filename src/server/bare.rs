@@ -9,20 +9,21 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
-use uuid::Uuid;
 
+use super::shared::Shared;
 use crate::reply::{Code, Problem};
 
 /// A client's connection, below hyper.
-#[derive(Debug)]
 pub(super) struct Shaped<S> {
     stream: S,
+    shared: Arc<Shared>,
     /// What was read of it before hyper had it.
     before: Bytes,
     /// What is written in the stead of hyper's answer, and how much of it has been.
@@ -34,8 +35,9 @@ pub(super) struct Shaped<S> {
 }
 
 impl<S: AsyncWrite + Unpin> Shaped<S> {
-    pub(super) fn new(stream: S, before: Bytes, patience: Duration) -> Self {
-        Self { stream, before, instead: None, patience, until: None }
+    pub(super) fn new(stream: S, before: Bytes, patience: Duration, shared: &Arc<Shared>) -> Self {
+        let shared = Arc::clone(shared);
+        Self { stream, shared, before, instead: None, patience, until: None }
     }
 
     /// The stream, and what hyper has not read of what was read before.
@@ -84,7 +86,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Shaped<S> {
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_instead(context))?;
         if let Some(problem) = bare_refusal(bytes) {
-            self.instead = Some((problem.http_1(Uuid::now_v7()), 0));
+            self.instead = Some((self.shared.refusal(&problem), 0));
             // hyper's answer is taken whole; ours is written by the flush that follows it.
             return Poll::Ready(Ok(bytes.len()));
         }

@@ -25,7 +25,6 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use uuid::Uuid;
 
 use super::bare::Shaped;
 use super::certificate;
@@ -142,11 +141,11 @@ impl Connection {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (stream, ended) = self.serve_all(stream).await;
-        let Self { hold, place, .. } = self;
+        let Self { shared, hold, place, .. } = self;
         drop(hold);
         if let Some(stream) = stream {
             // Not in this future, which is as large as long as the connection is open.
-            Box::pin(finish(stream, ended)).await;
+            Box::pin(finish(stream, ended, shared)).await;
         }
         drop(place);
     }
@@ -189,7 +188,7 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let stream = Shaped::new(stream, first, self.protocols.idle_timeout);
+        let stream = Shaped::new(stream, first, self.protocols.idle_timeout, &self.shared);
         let service = service_fn(|request| Arc::clone(session).answer(request));
         let connection = self.protocols.http1.serve_connection(TokioIo::new(stream), service);
         let mut connection = Box::new(connection);
@@ -255,7 +254,8 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (stream, back) = lend(Shaped::new(stream, first, self.protocols.idle_timeout));
+        let (stream, back) =
+            lend(Shaped::new(stream, first, self.protocols.idle_timeout, &self.shared));
         let service = service_fn(|request| Arc::clone(session).answer(request));
         let connection = self.protocols.http2.serve_connection(TokioIo::new(stream), service);
         let mut connection = Box::pin(connection);
@@ -413,11 +413,14 @@ fn joined(first: Bytes, second: Bytes) -> Bytes {
 }
 
 /// Ends a connection of which hyper has let go, so that the client gets what it was answered.
-async fn finish<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, ended: Ended) {
+async fn finish<S>(mut stream: S, ended: Ended, shared: Arc<Shared>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let ending = async {
         if ended == Ended::WithoutRequest {
             let problem = Problem::new(Code::TooSlow, "the request's head did not arrive in time");
-            stream.write_all(&problem.http_1(Uuid::now_v7())).await?;
+            stream.write_all(&shared.refusal(&problem)).await?;
         }
         stream.shutdown().await?;
         discard(&mut stream).await

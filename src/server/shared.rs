@@ -5,12 +5,14 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use uuid::Uuid;
 
 use super::connection::Protocols;
 use super::tls::ListenerTls;
 use crate::config::Config;
 use crate::gateway::Gateway;
 use crate::part::Part;
+use crate::reply::Problem;
 
 /// What one configuration makes of the gateway.
 pub(super) struct Front {
@@ -68,6 +70,12 @@ impl Shared {
         self.open.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_more).ok()?;
         self.gateway().metrics.connections.inc();
         Some(Place(Arc::clone(self)))
+    }
+
+    /// The answer to what never became a request, as HTTP/1.1 writes it; counted as all errors are.
+    pub(super) fn refusal(&self, problem: &Problem) -> Vec<u8> {
+        self.gateway().metrics.errors.with_label_values(&[problem.code.as_str()]).inc();
+        problem.http_1(Uuid::now_v7())
     }
 
     /// From here on it is not ready, and every answer is its connection's last.
