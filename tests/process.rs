@@ -150,6 +150,13 @@ fn check_names_every_fault_in_one_run_and_serve_refuses_the_same() {
     let served = run(&["serve", "--config", config]);
     assert_eq!((served.status.code(), text(&served)), (Some(2), words));
 
+    let named = fs::read_to_string(&file).unwrap().replace("signing_key = ", "# ");
+    fs::write(&file, named.replace("directry", "directory")).unwrap();
+    write_secret(&folder.join("audit.signing-key.pem"), "no key");
+    let words = text(&run(&["check", "--config", config]));
+    assert!(words.contains("audit.signing_key: "), "the key that none is named: {words}");
+    assert!(words.contains("audit.signing-key.pem is not an Ed25519 private key"), "{words}");
+
     fs::write(&file, "[listen\napi = 1").unwrap();
     let broken = run(&["check", "--config", config]);
     assert!(text(&broken).contains("gateway.toml:1: not TOML"), "{}", text(&broken));

@@ -238,12 +238,15 @@ fn audit(mut section: Section) -> Option<Audit> {
         let name = directory.value.display();
         section.fault_of(directory, format_args!("{name} is there and is not a folder"));
     }
-    let signing_key = section.path("signing_key");
+    let signing_key = section.path("signing_key").map(|key| key.value);
+    // Not in the folder itself, which is what auditors are given.
+    let signing_key =
+        signing_key.or_else(|| directory.as_ref().map(|directory| beside(&directory.value)));
     if let Some(key) = &signing_key
-        && key.value.exists()
-        && let Err(error) = Signer::load(&key.value, "")
+        && key.exists()
+        && let Err(error) = Signer::load(key, "")
     {
-        section.fault_of(key, error);
+        section.fault("signing_key", error);
     }
     let segment_size = section.size("segment_size", 64 << 20, 4 << 10..=4 << 30);
     let durability =
@@ -259,11 +262,9 @@ fn audit(mut section: Section) -> Option<Audit> {
     let retention = section.has("retention").then(|| retention(section.section("retention")));
     let also_stdout = section.choice("also", &[("stdout", ())]).is_some();
     let low_space = section.size("low_space", 1 << 30, 0..=1 << 50);
-    let directory = directory?.value;
     Some(Audit {
-        // Not in the folder itself, which is what auditors are given.
-        signing_key: signing_key.map_or_else(|| beside(&directory), |key| key.value),
-        directory,
+        directory: directory?.value,
+        signing_key: signing_key?,
         segment_size,
         compress,
         retention,
