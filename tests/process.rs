@@ -7,14 +7,16 @@ mod support;
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use support::{BINARY, SAMPLE, World, request, run, wait_for, write_secret};
+use support::{BINARY, PATH, SAMPLE, World, request, run, wait_for, write_secret};
 
 fn text(output: &std::process::Output) -> String {
     String::from_utf8_lossy(&[output.stdout.clone(), output.stderr.clone()].concat()).into_owned()
@@ -199,6 +201,61 @@ fn a_fault_is_told_alone() {
         assert!(words.contains(told), "{wrong}: {words}");
         assert_eq!(words.trim().lines().count(), 1, "{wrong}: {words}");
     }
+}
+
+/// Whoever has the log and does not read it holds up nobody, and is told what it missed.
+#[test]
+fn a_log_that_nobody_reads_keeps_nobody_waiting() {
+    let mut world = World::start();
+    world.gateway.signal("-TERM");
+    assert!(world.gateway.wait().success(), "it leaves the trail to others");
+    let serve = || {
+        let mut command = Command::new(BINARY);
+        command.args(["serve", "--config"]).arg(world.config()).env("CMS_GATEWAY_LOG", "debug");
+        let mut child = command.stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let mut api = None;
+        while api.is_none() {
+            let mut line = String::new();
+            assert!(lines.read_line(&mut line).unwrap() > 0);
+            let event: Value = serde_json::from_str(&line).unwrap();
+            api = event["api"].as_str().map(|api| api.parse::<SocketAddr>().unwrap());
+        }
+        // More lines than a pipe and the gateway hold.
+        let mut stream = TcpStream::connect(api.unwrap()).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut answers = BufReader::new(stream.try_clone().unwrap());
+        let anonymous = format!("PUT {PATH} HTTP/1.1\r\nHost: x\r\n\r\n").repeat(100);
+        for _ in 0..20 {
+            stream.write_all(anonymous.as_bytes()).unwrap();
+            for _ in 0..100 {
+                assert_eq!(support::next_status(&mut answers), 401);
+            }
+        }
+        (child, lines)
+    };
+    let stop = |child: &mut Child| {
+        let status = Command::new("kill").args(["-TERM", &child.id().to_string()]).status();
+        assert!(status.unwrap().success());
+        wait_for("the end", || child.try_wait().unwrap().is_some());
+        assert!(child.wait().unwrap().success());
+    };
+    let (mut child, lines) = serve();
+    stop(&mut child);
+    drop(lines);
+
+    let (mut child, lines) = serve();
+    let log = Arc::new(Mutex::new(String::new()));
+    let copy = Arc::clone(&log);
+    let reading = std::thread::spawn(move || {
+        for line in lines.lines() {
+            *copy.lock().unwrap() += &(line.unwrap() + "\n");
+        }
+    });
+    wait_for("what is missing", || log.lock().unwrap().contains("is not whole"));
+    stop(&mut child);
+    reading.join().unwrap();
+    assert!(log.lock().unwrap().contains("\"message\":\"stopped\""), "the end is told");
 }
 
 #[test]

@@ -49,6 +49,7 @@ pub(super) fn run(file: &Path) -> ExitCode {
     let ended = runtime.block_on(serve(file, config, listeners, &log));
     // A disk that does not answer must not keep the process.
     runtime.shutdown_background();
+    log.end();
     match ended {
         Ok(Ended::Drained) => ExitCode::SUCCESS,
         Ok(Ended::AtOnce) => ExitCode::from(NO),

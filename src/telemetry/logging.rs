@@ -1,6 +1,12 @@
 //! The log: on standard error, text on a terminal and JSON otherwise.
+//!
+//! Whoever reads it too slowly loses lines of it, which are counted, and never holds up a request.
 
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, sync_channel};
+use std::time::Duration;
 
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
@@ -13,9 +19,15 @@ use tracing_subscriber::{Layer, Registry, fmt};
 /// debug or trace.
 const LEVEL_VARIABLE: &str = "CMS_GATEWAY_LOG";
 
+/// How many lines may wait to be read.
+const MOST_WAITING: usize = 1024;
+/// How long the last of them may take at the end.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 /// The log of this process, whose level can be set.
 #[derive(Debug)]
 pub struct Log {
+    lines: Lines,
     targets: Handle<Targets, Registry>,
     /// What the environment says, which is not set anew.
     fixed: Option<Level>,
@@ -29,12 +41,14 @@ impl Log {
     ///
     /// # Errors
     ///
-    /// When the variable names no level.
+    /// When the variable names no level, or there can be no thread for it.
     pub fn start(level: Level) -> Result<Self, String> {
         let fixed = Self::level_of_environment()?;
         let (filter, targets) = reload::Layer::new(targets(fixed.unwrap_or(level)));
-        let is_terminal = std::io::stderr().is_terminal();
-        let layer = fmt::layer().with_writer(std::io::stderr);
+        let lines = Lines::start().map_err(|error| format!("the log can't be started: {error}"))?;
+        let writer = lines.clone();
+        let is_terminal = io::stderr().is_terminal();
+        let layer = fmt::layer().with_writer(move || writer.clone());
         let layer = if is_terminal {
             let has_colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             layer.with_ansi(has_colour).boxed()
@@ -43,7 +57,7 @@ impl Log {
         };
         // Fails only where a log runs already, which is then the one to keep.
         let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
-        Ok(Self { targets, fixed })
+        Ok(Self { lines, targets, fixed })
     }
 
     /// The level that the environment sets, if it does.
@@ -63,6 +77,65 @@ impl Log {
             // Fails only where another log runs.
             let _ = self.targets.reload(targets(level));
         }
+    }
+
+    /// Waits until all of it is out, for a while.
+    pub fn end(&self) {
+        let (end, ended) = sync_channel(1);
+        if self.lines.queue.try_send(Waiting::End(end)).is_ok() {
+            let _ = ended.recv_timeout(PATIENCE);
+        }
+    }
+}
+
+/// The way to standard error.
+#[derive(Debug, Clone)]
+struct Lines {
+    queue: SyncSender<Waiting>,
+    lost: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+enum Waiting {
+    Line(Vec<u8>),
+    /// Who waits for all that came before.
+    End(SyncSender<()>),
+}
+
+impl Lines {
+    fn start() -> io::Result<Self> {
+        let (queue, waiting) = sync_channel(MOST_WAITING);
+        let lost = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&lost);
+        let write = move || {
+            for waiting in waiting {
+                match waiting {
+                    // Nobody to hear it is no fault of ours.
+                    Waiting::Line(line) => drop(io::stderr().write_all(&line)),
+                    Waiting::End(end) => drop(end.send(())),
+                }
+                let lost = counted.swap(0, Ordering::Relaxed);
+                if lost > 0 {
+                    tracing::warn!(lines = lost, "the log was not read in time and is not whole");
+                }
+            }
+        };
+        std::thread::Builder::new().name("log".to_owned()).spawn(write)?;
+        Ok(Self { queue, lost })
+    }
+}
+
+impl Write for Lines {
+    /// Takes a whole line, which is how they come.
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        if self.queue.try_send(Waiting::Line(line.to_vec())).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
