@@ -63,6 +63,14 @@ const FAULTS: &[(&str, &str, &str, &str, &str)] = &[
         "jwks.ca",
         "jwks.json",
     ),
+    // Read without an end, or waited for, if it were read.
+    (
+        "file = \"jwks.json\"",
+        "url = \"https://idp.example.com/\", ca = \"/dev/null\"",
+        "jwks",
+        "jwks.ca",
+        "is not a file",
+    ),
     (
         "\"jwks.json\"",
         "\"jwks.json\", refresh = \"2h\", max_stale = \"1h\"",

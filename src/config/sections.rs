@@ -25,11 +25,14 @@ use super::{
 use crate::audit::note::Signer;
 use crate::operation;
 use crate::policy::{Campaigns, Permission, Role, Roles};
+use crate::watch;
 
 pub(super) const SECOND: Duration = Duration::from_secs(1);
 pub(super) const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(24 * 3600);
 pub(super) const MILLISECOND: Duration = Duration::from_millis(1);
+/// The most bytes of a file of certificates.
+const MOST_CERTIFICATES: usize = 4 << 20;
 
 /// The whole of it, or nothing where a part that has no default is missing or at fault.
 pub(super) fn config(mut root: Section, environment: &BTreeMap<String, String>) -> Option<Config> {
@@ -80,7 +83,7 @@ pub(super) fn certificates(
     file: &Located<PathBuf>,
 ) -> Option<Vec<CertificateDer<'static>>> {
     let expected = "certificates in PEM";
-    let content = std::fs::read(&file.value)
+    let content = watch::read(&file.value, MOST_CERTIFICATES)
         .map_err(|error| unreadable(section, file, expected, &error))
         .ok()?;
     let read = CertificateDer::pem_slice_iter(&content)
