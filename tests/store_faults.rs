@@ -206,6 +206,7 @@ impl Row {
         let ready = world.gateway.admin("/readyz");
         assert_eq!(ready.status, if self.unready.is_some() { 503 } else { 200 });
         assert!(ready.body.contains(self.unready.unwrap_or_default()), "{ready:?}");
+        assert!(ready.body.contains(self.words), "why it can't be read: {ready:?}");
         let log = world.gateway.log();
         assert!(log.contains("the credential can't be read") && log.contains(self.words), "{log}");
     }

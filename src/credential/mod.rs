@@ -87,6 +87,8 @@ struct State {
     discarded: Option<Held>,
     /// When the source was last read well.
     read: Option<Instant>,
+    /// Why it could not be read since.
+    fault: Option<String>,
 }
 
 #[derive(Debug)]
@@ -194,6 +196,11 @@ impl Credentials {
         self.check().err()
     }
 
+    /// Why the source could not be read the last time.
+    pub(crate) fn fault(&self) -> Option<String> {
+        self.state().fault.clone()
+    }
+
     /// Whether the CMS has refused the newest one.
     pub(crate) fn is_refused(&self) -> bool {
         self.state().newest.as_ref().is_some_and(|held| held.standing.is_refused())
@@ -210,6 +217,7 @@ impl Credentials {
             Err(error) => {
                 self.metrics.credential_refresh.with_label_values(&["failure"]).inc();
                 tracing::warn!(source = self.source.name(), %error, "the credential can't be read");
+                self.state().fault = Some(error.to_string());
                 false
             }
         }
@@ -220,7 +228,7 @@ impl Credentials {
         let credential = Arc::new(credential);
         let mut state = self.state();
         let now = Instant::now();
-        state.read = Some(now);
+        (state.read, state.fault) = (Some(now), None);
         state.previous.take_if(|(_, until)| *until <= now);
         let name = match &mut state.newest {
             Some(held) if held.credential.is_same_as(&credential) => {

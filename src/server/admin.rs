@@ -133,7 +133,8 @@ fn lacks(shared: &Shared, gateway: &Gateway) -> Vec<String> {
     if let Some(trouble @ (CredentialError::Unavailable | CredentialError::Stale)) =
         gateway.credentials.trouble()
     {
-        lacks.push(format!("credential: {trouble}"));
+        let why = gateway.credentials.fault().map_or_else(String::new, |it| format!(": {it}"));
+        lacks.push(format!("credential: {trouble}{why}"));
     }
     if let Some(reason) = gateway.audit.failure() {
         lacks.push(format!("audit: {reason}"));
@@ -158,10 +159,12 @@ fn warnings(shared: &Shared, gateway: &Gateway) -> Vec<String> {
     let troubles = gateway.identity.troubles();
     let introspection =
         troubles.map(|(issuer, why)| format!("introspection: issuer {issuer}: {why}"));
-    let credential = gateway.credentials.trouble().map(|it| format!("credential: {it}"));
+    let store = gateway.credentials.fault();
+    let store = store.map(|it| format!("credential: {it}; the one that was read before serves"));
+    let trouble = gateway.credentials.trouble().map(|it| format!("credential: {it}"));
     let upstream = gateway.upstream.trouble().map(|it| format!("upstream: {it}"));
     let audit = gateway.audit.warning().map(|it| format!("audit: {it}"));
-    let cms = credential.into_iter().chain(upstream);
+    let cms = store.into_iter().chain(trouble).chain(upstream);
     let front = shared.front.load();
     let tls = front.tls.iter().flat_map(|tls| tls.warnings()).map(|it| format!("tls: {it}"));
     let own = config.into_iter().chain(audit).chain(tls);
