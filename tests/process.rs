@@ -280,6 +280,7 @@ fn each_key_can_be_overridden_by_an_environment_variable() {
         assert_eq!(status, Some(2), "{name}");
         assert!(words.starts_with(&format!("environment {name}: {key}: ")), "{words}");
     }
+    assert_eq!(check("CMS_GATEWAY_LOG", "").0, Some(0), "as if it were not there");
     let (status, words) = check("CMS_GATEWAY_LOG", "loud");
     assert_eq!(status, Some(2), "{words}");
     assert!(words.starts_with("CMS_GATEWAY_LOG: \"loud\" is no level"), "{words}");

@@ -66,7 +66,10 @@ impl Log {
     ///
     /// When the variable names no level.
     pub fn level_of_environment() -> Result<Option<Level>, String> {
-        let Ok(name) = std::env::var(LEVEL_VARIABLE) else { return Ok(None) };
+        let name = std::env::var(LEVEL_VARIABLE).unwrap_or_default();
+        if name.is_empty() {
+            return Ok(None);
+        }
         let wrong = "is no level; write error, warn, info, debug or trace";
         name.parse().map(Some).map_err(|_| format!("{LEVEL_VARIABLE}: {name:?} {wrong}"))
     }
