@@ -349,6 +349,14 @@ fn explain_says_what_would_be_decided_and_why() {
     assert_eq!(explain("--token-file", "/nonexistent", &body).0, Some(2));
     let (status, words) = explain("--claims-file", &good, &body);
     assert!(status == Some(2) && words.contains(&format!("{good}: not strict JSON")), "{words}");
+
+    let text_of = fs::read_to_string(&config).unwrap();
+    let away = text_of.replace("file = \"jwks.json\"", "url = \"http://127.0.0.1:1/jwks\"");
+    let away = write("away.toml", &away);
+    let output = run(&["explain", "--config", &away, "--token-file", &good, "--body-file", &body]);
+    let words = text(&output);
+    assert_eq!(output.status.code(), Some(2), "{words}");
+    assert!(words.contains("nothing can be said of the token, GW-2004"), "{words}");
 }
 
 #[test]

@@ -68,8 +68,13 @@ fn explain(arguments: &Arguments, output: &mut Output) -> Result<u8, String> {
     let principal = match principal {
         Ok(principal) => principal,
         Err(refusal) => {
-            let code = Problem::from(&refusal).code.as_str();
-            return Ok(denied(output, &format!("{code}: the token is refused: {refusal}")));
+            let code = Problem::from(&refusal).code;
+            let name = code.as_str();
+            // It is no word on the token that its issuer's keys can't be had from here.
+            if code.status().is_server_error() {
+                return Err(format!("nothing can be said of the token, {name}: {refusal}"));
+            }
+            return Ok(denied(output, &format!("{name}: the token is refused: {refusal}")));
         }
     };
     if principal.is_bound() {
