@@ -2,6 +2,7 @@
 //!
 //! Whoever reads it too slowly loses lines of it, which are counted, and never holds up a request.
 
+use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -23,6 +24,11 @@ const LEVEL_VARIABLE: &str = "CMS_GATEWAY_LOG";
 const MOST_WAITING: usize = 1024;
 /// How long the last of them may take at the end.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+thread_local! {
+    /// Whether this is the thread that writes the log.
+    static WRITES: Cell<bool> = const { Cell::new(false) };
+}
 
 /// The log of this process, whose level can be set.
 #[derive(Debug)]
@@ -111,6 +117,7 @@ impl Lines {
         let lost = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&lost);
         let write = move || {
+            WRITES.set(true);
             for waiting in waiting {
                 match waiting {
                     // Nobody to hear it is no fault of ours.
@@ -131,7 +138,10 @@ impl Lines {
 impl Write for Lines {
     /// Takes a whole line, which is how they come.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.queue.try_send(Waiting::Line(line.to_vec())).is_err() {
+        if WRITES.get() {
+            // How many are missing finds room, however many wait.
+            io::stderr().write_all(line)?;
+        } else if self.queue.try_send(Waiting::Line(line.to_vec())).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
