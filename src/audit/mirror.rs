@@ -4,59 +4,48 @@
 //! The files are the trail; these are copies. Whoever reads one too slowly loses lines of it, which
 //! are counted, and never holds up a request.
 
-use std::io::Write;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::time::Duration;
+use std::io::{self, Write};
 
 use prometheus::IntCounter;
 
 use super::line::Time;
 use super::record::Draft;
 use super::writer::Entry;
-use crate::telemetry::{Durable, Logs};
+use crate::telemetry::{Durable, Inlet, Logs, Outlet};
 
 /// How many flushes may wait to be read.
 const MOST_WAITING: usize = 64;
-/// How long the last of them may take at the end.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The way to standard output.
 #[derive(Debug)]
 pub(super) struct Mirror {
-    queue: SyncSender<Vec<u8>>,
-    ended: Receiver<()>,
+    outlet: Outlet,
+    inlet: Inlet,
     lost: IntCounter,
 }
 
 impl Mirror {
-    pub(super) fn start(lost: IntCounter) -> std::io::Result<Self> {
-        let (queue, lines) = sync_channel::<Vec<u8>>(MOST_WAITING);
-        let (end, ended) = sync_channel(1);
+    pub(super) fn start(lost: IntCounter) -> io::Result<Self> {
         let counter = lost.clone();
-        let copy = move || {
-            for lines in lines {
-                let mut out = std::io::stdout().lock();
-                if out.write_all(&lines).and_then(|()| out.flush()).is_err() {
-                    counter.inc_by(count(&lines));
-                }
+        let outlet = Outlet::start("audit-stdout", MOST_WAITING, move |lines| {
+            let mut out = io::stdout().lock();
+            if out.write_all(lines).and_then(|()| out.flush()).is_err() {
+                counter.inc_by(count(lines));
             }
-            let _ = end.send(());
-        };
-        std::thread::Builder::new().name("audit-stdout".to_owned()).spawn(copy)?;
-        Ok(Self { queue, ended, lost })
+        })?;
+        Ok(Self { inlet: outlet.inlet(), outlet, lost })
     }
 
     /// Gives whole lines.
     pub(super) fn give(&self, lines: &[u8]) {
-        if self.queue.try_send(lines.to_vec()).is_err() {
+        if !self.inlet.give(lines) {
             self.lost.inc_by(count(lines));
         }
     }
 
     /// Waits until all is out, for a while.
     pub(super) fn end(self) {
-        drop(self.queue);
-        let _ = self.ended.recv_timeout(PATIENCE);
+        self.outlet.end();
     }
 }
 

@@ -6,8 +6,6 @@ use std::cell::Cell;
 use std::io::{self, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{SyncSender, sync_channel};
-use std::time::Duration;
 
 use tracing::Level;
 use tracing_subscriber::filter::Targets;
@@ -16,14 +14,14 @@ use tracing_subscriber::reload::{self, Handle};
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry, fmt};
 
+use super::outlet::{Inlet, Outlet};
+
 /// The environment variable that sets the level, whatever the configuration says: error, warn, info,
 /// debug or trace.
 const LEVEL_VARIABLE: &str = "CMS_GATEWAY_LOG";
 
 /// How many lines may wait to be read.
 const MOST_WAITING: usize = 1024;
-/// How long the last of them may take at the end.
-const PATIENCE: Duration = Duration::from_secs(2);
 
 thread_local! {
     /// Whether this is the thread that writes the log.
@@ -33,7 +31,7 @@ thread_local! {
 /// The log of this process, whose level can be set.
 #[derive(Debug)]
 pub struct Log {
-    lines: Lines,
+    outlet: Outlet,
     targets: Handle<Targets, Registry>,
     /// What the environment says, which is not set anew.
     fixed: Option<Level>,
@@ -51,10 +49,10 @@ impl Log {
     pub fn start(level: Level) -> Result<Self, String> {
         let fixed = Self::level_of_environment()?;
         let (filter, targets) = reload::Layer::new(targets(fixed.unwrap_or(level)));
-        let lines = Lines::start().map_err(|error| format!("the log can't be started: {error}"))?;
-        let writer = lines.clone();
+        let (outlet, lines) =
+            Lines::start().map_err(|error| format!("the log can't be started: {error}"))?;
         let is_terminal = io::stderr().is_terminal();
-        let layer = fmt::layer().with_writer(move || writer.clone());
+        let layer = fmt::layer().with_writer(move || lines.clone());
         let layer = if is_terminal {
             let has_colour = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
             layer.with_ansi(has_colour).boxed()
@@ -63,7 +61,7 @@ impl Log {
         };
         // Fails only where a log runs already, which is then the one to keep.
         let _ = tracing_subscriber::registry().with(layer.with_filter(filter)).try_init();
-        Ok(Self { lines, targets, fixed })
+        Ok(Self { outlet, targets, fixed })
     }
 
     /// The level that the environment sets, if it does.
@@ -88,50 +86,34 @@ impl Log {
         }
     }
 
-    /// Waits until all of it is out, for a while.
-    pub fn end(&self) {
-        let (end, ended) = sync_channel(1);
-        if self.lines.queue.try_send(Waiting::End(end)).is_ok() {
-            let _ = ended.recv_timeout(PATIENCE);
-        }
+    /// Waits until all of it is out, for a while. What is said after it is lost.
+    pub fn end(self) {
+        self.outlet.end();
     }
 }
 
 /// The way to standard error.
 #[derive(Debug, Clone)]
 struct Lines {
-    queue: SyncSender<Waiting>,
+    inlet: Inlet,
     lost: Arc<AtomicU64>,
 }
 
-#[derive(Debug)]
-enum Waiting {
-    Line(Vec<u8>),
-    /// Who waits for all that came before.
-    End(SyncSender<()>),
-}
-
 impl Lines {
-    fn start() -> io::Result<Self> {
-        let (queue, waiting) = sync_channel(MOST_WAITING);
+    fn start() -> io::Result<(Outlet, Self)> {
         let lost = Arc::new(AtomicU64::new(0));
         let counted = Arc::clone(&lost);
-        let write = move || {
+        let outlet = Outlet::start("log", MOST_WAITING, move |line| {
             WRITES.set(true);
-            for waiting in waiting {
-                match waiting {
-                    // Nobody to hear it is no fault of ours.
-                    Waiting::Line(line) => drop(io::stderr().write_all(&line)),
-                    Waiting::End(end) => drop(end.send(())),
-                }
-                let lost = counted.swap(0, Ordering::Relaxed);
-                if lost > 0 {
-                    tracing::warn!(lines = lost, "the log was not read in time and is not whole");
-                }
+            // Nobody to hear it is no fault of ours.
+            let _ = io::stderr().write_all(line);
+            let lost = counted.swap(0, Ordering::Relaxed);
+            if lost > 0 {
+                tracing::warn!(lines = lost, "the log was not read in time and is not whole");
             }
-        };
-        std::thread::Builder::new().name("log".to_owned()).spawn(write)?;
-        Ok(Self { queue, lost })
+        })?;
+        let inlet = outlet.inlet();
+        Ok((outlet, Self { inlet, lost }))
     }
 }
 
@@ -141,7 +123,7 @@ impl Write for Lines {
         if WRITES.get() {
             // How many are missing finds room, however many wait.
             io::stderr().write_all(line)?;
-        } else if self.queue.try_send(Waiting::Line(line.to_vec())).is_err() {
+        } else if !self.inlet.give(line) {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
